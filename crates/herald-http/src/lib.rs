@@ -1,1 +1,3 @@
-//! x
+//! The only crate that knows HTTP.
+
+pub mod lifecycle;

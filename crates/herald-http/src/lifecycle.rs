@@ -1,0 +1,279 @@
+//! Starting, serving, draining: which requests are taken, and when each stream ends at a stop.
+
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use herald_log::Log;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The part of the drain in which streams end: new connections go elsewhere before, stragglers are cut after.
+const STREAM_END_WINDOW: Range<f64> = 0.25..0.8;
+
+/// What `Retry-After` says while the log is being opened.
+const STARTING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a server is doing. It only ever moves downwards in this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// The ports are bound and the log is being opened.
+    Starting,
+    /// All is well.
+    Serving,
+    /// A stop has begun: no new request, streams end one after the other.
+    Draining,
+}
+
+/// Why a request is not taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The log is still being opened.
+    #[error("the server has not finished starting")]
+    Starting {
+        /// After how long it is worth asking again.
+        retry_after: Duration,
+    },
+    /// A stop has begun.
+    #[error("the server is stopping")]
+    Stopping {
+        /// After how long this process is gone, so that another one may answer.
+        retry_after: Duration,
+    },
+}
+
+impl Unavailable {
+    /// After how long it is worth asking again; never zero.
+    #[must_use]
+    pub const fn retry_after(self) -> Duration {
+        match self {
+            Self::Starting { retry_after } | Self::Stopping { retry_after } => retry_after,
+        }
+    }
+
+    /// `Retry-After` in whole seconds, rounded up.
+    #[must_use]
+    pub const fn retry_after_seconds(self) -> u64 {
+        let wait = self.retry_after();
+        wait.as_secs() + (wait.subsec_nanos() > 0) as u64
+    }
+}
+
+/// Why `/health/ready` is 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// The log is still being opened.
+    Starting,
+    /// A stop has begun.
+    Stopping,
+    /// A write or sync failed: no append is taken until the process is started again.
+    LogPoisoned,
+}
+
+impl NotReady {
+    /// The reason as `/health/ready` names it.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Stopping => "stopping",
+            Self::LogPoisoned => "log-poisoned",
+        }
+    }
+}
+
+/// A stop that has begun: when, and how long it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    began: Instant,
+    length: Duration,
+}
+
+impl Drain {
+    /// When everything must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.began + self.length
+    }
+
+    /// When the first and the last stream end.
+    #[must_use]
+    pub fn stream_end_window(&self) -> Range<Instant> {
+        let at = |part| self.began + self.length.mul_f64(part);
+        at(STREAM_END_WINDOW.start)..at(STREAM_END_WINDOW.end)
+    }
+
+    /// A moment of the window, each as likely as any other: each stream draws its own once.
+    #[must_use]
+    pub fn draw_stream_end(&self) -> Instant {
+        self.began + self.length.mul_f64(rand::random_range(STREAM_END_WINDOW))
+    }
+}
+
+/// The server's phase, and the log once it is open. Clones are the same server.
+#[derive(Clone, Debug)]
+pub struct Lifecycle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    drain_length: Duration,
+    log: OnceLock<Log>,
+    drain: OnceLock<Drain>,
+    // Cancelled right after `drain` is set, so whoever sees it cancelled also sees the drain.
+    stopping: CancellationToken,
+}
+
+impl Lifecycle {
+    /// A server that is starting, whose stop may take `drain_length`.
+    #[must_use]
+    pub fn new(drain_length: Duration) -> Self {
+        Self(Arc::new(Inner {
+            drain_length,
+            log: OnceLock::new(),
+            drain: OnceLock::new(),
+            stopping: CancellationToken::new(),
+        }))
+    }
+
+    /// From now on requests are answered from `log`. Only the first call counts.
+    pub fn serve(&self, log: Log) {
+        let _ = self.0.log.set(log);
+    }
+
+    /// A stop begins now. Only the first call counts.
+    pub fn stop(&self) -> Drain {
+        let length = self.0.drain_length;
+        let drain = *self.0.drain.get_or_init(|| Drain { began: Instant::now(), length });
+        self.0.stopping.cancel();
+        drain
+    }
+
+    /// What the server is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match (self.0.drain.get(), self.0.log.get()) {
+            (Some(_), _) => Phase::Draining,
+            (None, Some(_)) => Phase::Serving,
+            (None, None) => Phase::Starting,
+        }
+    }
+
+    /// The log, for a request that begins now.
+    ///
+    /// # Errors
+    /// [`Unavailable`] while starting and as soon as a stop has begun.
+    pub fn gate(&self) -> Result<&Log, Unavailable> {
+        if let Some(drain) = self.0.drain.get() {
+            let left = drain.deadline().saturating_duration_since(Instant::now());
+            return Err(Unavailable::Stopping { retry_after: left.max(Duration::from_secs(1)) });
+        }
+        self.0.log.get().ok_or(Unavailable::Starting { retry_after: STARTING_RETRY_AFTER })
+    }
+
+    /// The log if it is open, whatever the phase: for health, metrics and the end of a stop.
+    #[must_use]
+    pub fn log(&self) -> Option<&Log> {
+        self.0.log.get()
+    }
+
+    /// Whether balancers should send requests here.
+    ///
+    /// # Errors
+    /// [`NotReady`] says why they should not.
+    pub fn readiness(&self) -> Result<(), NotReady> {
+        match self.gate() {
+            Err(Unavailable::Stopping { .. }) => Err(NotReady::Stopping),
+            Err(Unavailable::Starting { .. }) => Err(NotReady::Starting),
+            Ok(log) if log.is_poisoned() => Err(NotReady::LogPoisoned),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The stop, if one has begun.
+    #[must_use]
+    pub fn drain(&self) -> Option<Drain> {
+        self.0.drain.get().copied()
+    }
+
+    /// Waits until a stop begins: an upload still running then is answered with 503.
+    pub async fn stop_begun(&self) -> Drain {
+        self.0.stopping.cancelled().await;
+        // It has begun, so this only tells when.
+        self.stop()
+    }
+
+    /// The same as a nameable future, for a body that is polled; [`Lifecycle::drain`] is `Some` when it is ready.
+    pub fn stop_signal(&self) -> WaitForCancellationFutureOwned {
+        self.0.stopping.clone().cancelled_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_log::LogSettings;
+
+    use super::*;
+
+    const DRAIN: Duration = Duration::from_secs(10);
+
+    fn open_log() -> (tempfile::TempDir, Log) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), LogSettings::default()).unwrap();
+        (dir, log)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_taken_only_between_ready_and_stop() {
+        let (_dir, log) = open_log();
+        let life = Lifecycle::new(DRAIN);
+        assert_eq!(life.phase(), Phase::Starting);
+        assert_eq!(life.gate().unwrap_err().retry_after(), STARTING_RETRY_AFTER);
+        assert_eq!(life.readiness(), Err(NotReady::Starting));
+        life.serve(log);
+        assert_eq!((life.phase(), life.readiness()), (Phase::Serving, Ok(())));
+        assert!(life.gate().is_ok());
+        life.stop();
+        assert_eq!((life.phase(), life.readiness()), (Phase::Draining, Err(NotReady::Stopping)));
+        assert_eq!(life.gate().unwrap_err(), Unavailable::Stopping { retry_after: DRAIN });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_of_a_stop_is_what_is_left_of_it_and_never_zero() {
+        let life = Lifecycle::new(DRAIN);
+        life.stop();
+        tokio::time::advance(Duration::from_millis(7_500)).await;
+        assert_eq!(life.gate().unwrap_err().retry_after_seconds(), 3);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(life.gate().unwrap_err().retry_after_seconds(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_ends_fill_the_window_and_never_leave_it() {
+        let drain = Lifecycle::new(DRAIN).stop();
+        let began = drain.began;
+        let window = drain.stream_end_window();
+        assert_eq!(window.start - began, Duration::from_millis(2_500));
+        assert_eq!(window.end - began, Duration::from_millis(8_000));
+        let mut tenths = [0; 10];
+        for _ in 0..1_000 {
+            let end = drain.draw_stream_end();
+            assert!(window.contains(&end));
+            let part = (end - window.start).div_duration_f64(window.end - window.start);
+            let tenth = (0..9u8).find(|&tenth| part < f64::from(tenth + 1) / 10.0).unwrap_or(9);
+            tenths[usize::from(tenth)] += 1;
+        }
+        // 100 in each is what is expected; 40 is six standard deviations below.
+        assert!(tenths.iter().all(|&count| count > 40), "{tenths:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_stop_does_not_lengthen_the_first() {
+        let life = Lifecycle::new(DRAIN);
+        let first = life.stop();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(life.stop(), first);
+        assert_eq!(life.stop_begun().await, first);
+    }
+}
