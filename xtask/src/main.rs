@@ -1,1 +1,90 @@
-fn main() {}
+//! The project's only task runner: `cargo xtask check` before a commit, `cargo xtask test` is what CI runs.
+
+mod check;
+mod fuzz;
+mod process;
+mod setup;
+mod steps;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use steps::Steps;
+
+/// Rounds of the crash test in `cargo xtask test`.
+const CRASH_ROUNDS: u32 = 30;
+/// How long `cargo xtask fuzz` runs each target.
+const FUZZ_SECONDS: u32 = 60;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Herald's tasks", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// What one runs before each commit: rustfmt, clippy, rustdoc, tidy
+    Check,
+    /// All of it: sets up what the tests need, then everything that CI runs
+    Test,
+    /// Kills the real server at random moments under load and checks what it kept
+    Crash {
+        /// How many kills
+        #[arg(long, default_value_t = CRASH_ROUNDS)]
+        rounds: u32,
+        /// Repeats a run: the seed that it printed
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Runs each fuzz target for a while (the weekly recipe); new inputs stay under fuzz/corpus
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = FUZZ_SECONDS)]
+        seconds: u32,
+    },
+    /// Judges licences, banned crates and sources of the dependencies
+    Deny,
+    /// Runs the clients that nobody here wrote against a live server
+    Foreign,
+    /// Installs what the tests need and this machine lacks
+    Setup,
+    /// The project's own rules about its files
+    Tidy,
+    /// Accepts the OpenAPI document of the handlers as the new snapshot
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let mut steps = Steps::new();
+    match Cli::parse().task {
+        Task::Check => check::all(&mut steps),
+        Task::Test => test::all(&mut steps, CRASH_ROUNDS),
+        Task::Crash { rounds, seed } => {
+            steps.run("crash", || test::crash(rounds, seed));
+        }
+        Task::Fuzz { seconds } => fuzz::all(&mut steps, seconds),
+        Task::Deny => {
+            steps.run("set-up", setup::cargo_deny);
+            steps.run("deny", check::deny);
+        }
+        Task::Foreign => {
+            if steps.run("set-up", setup::foreign) {
+                steps.run("foreign clients", test::foreign);
+            }
+        }
+        Task::Setup => {
+            steps.run("set-up", setup::all);
+        }
+        Task::Tidy => {
+            steps.run("tidy", tidy::all);
+        }
+        Task::Openapi => {
+            steps.run("openapi", test::accept_openapi);
+        }
+    }
+    steps.finish()
+}

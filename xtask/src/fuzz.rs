@@ -1,0 +1,56 @@
+//! `cargo xtask fuzz`: each target for a while; and its corpus replayed without a fuzzer, which is cheap enough for CI.
+
+use std::fs;
+
+use anyhow::Context as _;
+
+use crate::{
+    process::{cargo, root, run},
+    setup,
+    steps::Steps,
+};
+
+/// The longest input that is tried, in bytes.
+const INPUT_LEN_MAX: u32 = 65_536;
+
+pub(crate) fn all(steps: &mut Steps, seconds: u32) {
+    if !steps.run("set-up", setup::cargo_fuzz) {
+        return;
+    }
+    let Ok(targets) = targets() else {
+        steps.run("fuzz targets", || targets().map(drop));
+        return;
+    };
+    for target in targets {
+        steps.run(format!("fuzz {target}"), || fuzz(&target, seconds));
+    }
+}
+
+/// The names of the files in fuzz/fuzz_targets.
+fn targets() -> anyhow::Result<Vec<String>> {
+    let directory = root().join("fuzz/fuzz_targets");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&directory).context("could not list fuzz/fuzz_targets")? {
+        let path = entry?.path();
+        names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The stable toolchain has no sanitizers; the targets are safe Rust, whose mistakes are panics.
+fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
+    let mut fuzz = cargo("fuzz run --sanitizer none");
+    fuzz.args(["--target-dir", "target/fuzz", target, "--"]);
+    fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_LEN_MAX}"));
+    fuzz.arg("-print_final_stats=1");
+    run(&mut fuzz)
+}
+
+/// Every input of the corpus through its target once.
+pub(crate) fn replay() -> anyhow::Result<()> {
+    let mut replay = cargo("test --quiet --locked --no-default-features --test corpus");
+    replay.arg("--manifest-path").arg(root().join("fuzz/Cargo.toml"));
+    replay.arg("--target-dir").arg(root().join("target/fuzz"));
+    run(&mut replay)
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask test`: everything that CI runs.
+
+use crate::{
+    check, fuzz,
+    process::{cargo, run, succeeds, tools},
+    setup,
+    steps::Steps,
+};
+
+/// The tests of one kind are named by their module in the integration binary of `herald`. Always the whole workspace is
+/// built: a smaller choice of packages would unify features differently and compile much of it again.
+const NEXTEST: &str = "nextest run --workspace --locked --no-fail-fast";
+
+pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
+    if !steps.run("set-up", setup::all) {
+        return;
+    }
+    check::all(steps);
+    steps.run("tests", || run(&mut cargo(NEXTEST)));
+    steps.run("doctests", || run(&mut cargo("test --doc --workspace --locked --quiet")));
+    steps.run("deny", check::deny);
+    steps.run("foreign clients", foreign);
+    steps.run("full disk", full_disk);
+    steps.run("crash", || crash(crash_rounds, None));
+    steps.run("fuzz corpus", fuzz::replay);
+}
+
+/// The clients that nobody here wrote.
+pub(crate) fn foreign() -> anyhow::Result<()> {
+    run(ignored("foreign::").env("HERALD_TOOLS", tools()))
+}
+
+/// SIGKILLs the real server at random moments.
+pub(crate) fn crash(rounds: u32, seed: Option<u64>) -> anyhow::Result<()> {
+    let mut nextest = ignored("crash::");
+    nextest.arg("--no-capture").env("HERALD_CRASH_ROUNDS", rounds.to_string());
+    if let Some(seed) = seed {
+        nextest.env("HERALD_CRASH_SEED", seed.to_string());
+    }
+    run(&mut nextest)
+}
+
+fn full_disk() -> anyhow::Result<()> {
+    if !setup::is_root() {
+        eprintln!("skipped: mounting a small file system needs root");
+        return Ok(());
+    }
+    run(&mut ignored("full_disk::"))
+}
+
+/// Only tests marked `ignore` whose path has `module` in it.
+fn ignored(module: &str) -> std::process::Command {
+    let mut nextest = cargo(NEXTEST);
+    nextest.args(["--run-ignored", "only", "-E"]);
+    nextest.arg(format!("package(herald) & test({module})"));
+    nextest
+}
+
+/// Accepts the OpenAPI document of the handlers as the new snapshot.
+pub(crate) fn accept_openapi() -> anyhow::Result<()> {
+    let mut nextest = cargo(NEXTEST);
+    nextest.args(["-E", "package(herald-http) & test(openapi)"]);
+    // The first run writes the new snapshot and may fail for it; the second judges it.
+    succeeds(nextest.env("INSTA_UPDATE", "always"));
+    run(nextest.env("INSTA_UPDATE", "no"))
+}
