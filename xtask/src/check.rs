@@ -7,10 +7,15 @@ use crate::{
 };
 
 pub(crate) fn all(steps: &mut Steps) {
-    steps.run("rustfmt", || run(&mut cargo("fmt --all --check")));
+    steps.run("rustfmt", rustfmt);
     steps.run("clippy", clippy);
     steps.run("rustdoc", rustdoc);
     steps.run("tidy", tidy::all);
+}
+
+fn rustfmt() -> anyhow::Result<()> {
+    run(&mut cargo("fmt --all --check"))?;
+    run(&mut cargo("fmt --manifest-path fuzz/Cargo.toml --check"))
 }
 
 fn clippy() -> anyhow::Result<()> {

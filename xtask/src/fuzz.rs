@@ -39,11 +39,15 @@ fn targets() -> anyhow::Result<Vec<String>> {
 }
 
 /// The stable toolchain has no sanitizers; the targets are safe Rust, whose mistakes are panics.
+///
+/// What the fuzzer finds interesting stays under target/, so that the corpus in the repository is only what somebody chose.
 fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
-    let mut fuzz = cargo("fuzz run --sanitizer none");
-    fuzz.args(["--target-dir", "target/fuzz", target, "--"]);
+    let found = root().join("target/fuzz/found").join(target);
+    fs::create_dir_all(&found).context("could not make a directory for what is found")?;
+    let mut fuzz = cargo("fuzz run --sanitizer none --target-dir target/fuzz");
+    fuzz.arg(target).arg(found).arg(root().join("fuzz/corpus").join(target)).arg("--");
     fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_LEN_MAX}"));
-    fuzz.arg("-print_final_stats=1");
+    fuzz.args(["-verbosity=0", "-print_final_stats=1"]);
     run(&mut fuzz)
 }
 

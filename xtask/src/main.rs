@@ -40,7 +40,7 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Runs each fuzz target for a while (the weekly recipe); new inputs stay under fuzz/corpus
+    /// Runs each fuzz target for a while (the weekly recipe); what breaks one is left in fuzz/artifacts
     Fuzz {
         /// How long each target runs
         #[arg(long, default_value_t = FUZZ_SECONDS)]
