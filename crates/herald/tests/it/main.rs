@@ -1,0 +1,5 @@
+//! The real binary as its users and operators meet it.
+
+mod crash;
+mod full_disk;
+mod support;

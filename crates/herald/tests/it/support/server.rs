@@ -1,0 +1,161 @@
+//! The real `herald serve` as a process of its own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+/// How long a start may take before the test fails; never waited for when all is well.
+const START_WAIT: Duration = Duration::from_secs(60);
+/// How many of its newest log lines a server shows when its test fails.
+const LOG_LINES_SHOWN: usize = 40;
+
+/// A running server; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    /// Where the API listens.
+    pub(crate) api: SocketAddr,
+    /// Where health and metrics are.
+    pub(crate) ops: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts a server on `data_dir` with free ports and waits until it is ready.
+    pub(crate) async fn start(data_dir: &Path, flags: &[&str]) -> Self {
+        let mut server = Self::launch(data_dir, flags).listening();
+        server.ready().await;
+        server
+    }
+
+    /// Starts a server and waits for nothing.
+    pub(crate) fn launch(data_dir: &Path, flags: &[&str]) -> Launched {
+        let mut child = herald()
+            .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::default();
+        let (addresses, received) = mpsc::channel();
+        let stderr = child.stderr.take().expect("stderr is piped");
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || follow(stderr, &log, &addresses)
+        });
+        Launched { child, log, addresses: received }
+    }
+
+    async fn ready(&mut self) {
+        let client = super::http::client();
+        let url = format!("http://{}/health/ready", self.ops);
+        let began = Instant::now();
+        loop {
+            if client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) {
+                return;
+            }
+            assert!(began.elapsed() < START_WAIT, "the server does not become ready");
+            assert!(self.child.try_wait().expect("a child").is_none(), "the server ended");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The base of the API's URLs.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.api)
+    }
+
+    /// SIGKILL: what is not on the disk is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the server can be killed");
+        self.child.wait().expect("a child");
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().expect("kill is a program");
+        self.child.wait().expect("a child")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
+                eprintln!("server: {line}");
+            }
+        }
+    }
+}
+
+/// A server that may not listen yet.
+pub(crate) struct Launched {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    addresses: mpsc::Receiver<(SocketAddr, SocketAddr)>,
+}
+
+impl Launched {
+    /// Waits until both ports are bound.
+    pub(crate) fn listening(self) -> Server {
+        let Self { mut child, log, addresses } = self;
+        let Ok((api, ops)) = addresses.recv_timeout(START_WAIT) else {
+            child.kill().ok();
+            child.wait().ok();
+            panic!("the server did not say where it listens: {:#?}", log.lock());
+        };
+        Server { child, api, ops, log }
+    }
+
+    /// SIGKILL, wherever its start is.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the server can be killed");
+        self.child.wait().expect("a child");
+    }
+}
+
+/// The binary under test.
+pub(crate) fn herald() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_herald"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HERALD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Keeps the log lines and tells the addresses when they are known.
+fn follow(
+    stderr: ChildStderr,
+    log: &Mutex<Vec<String>>,
+    addresses: &mpsc::Sender<(SocketAddr, SocketAddr)>,
+) {
+    let (mut api, mut ops) = (None, None);
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        api = api.or_else(|| address_behind(&line, "\"api\":\""));
+        ops = ops.or_else(|| address_behind(&line, "\"ops\":\""));
+        if let (Some(api), Some(ops)) = (api, ops) {
+            // The receiver is gone once it has an answer.
+            addresses.send((api, ops)).ok();
+        }
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+fn address_behind(line: &str, name: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(name)?;
+    rest.split('"').next()?.parse().ok()
+}
