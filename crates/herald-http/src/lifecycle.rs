@@ -13,6 +13,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// The part of the drain in which streams end: new connections go elsewhere before, stragglers are cut after.
 const STREAM_END_WINDOW: Range<f64> = 0.25..0.8;
 
+/// The part of the drain after which nothing is waited for: the rest is for closing the log.
+const CUT_AT: f64 = 0.95;
+
 /// What `Retry-After` says while the log is being opened.
 const STARTING_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -96,6 +99,12 @@ impl Drain {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.began + self.length
+    }
+
+    /// When what has not ended is cut, a little before the deadline.
+    #[must_use]
+    pub fn cut_at(&self) -> Instant {
+        self.began + self.length.mul_f64(CUT_AT)
     }
 
     /// When the first and the last stream end.

@@ -1,0 +1,139 @@
+//! Every metric's name, in one place, with what it means. Labels are bounded sets, never HER-ids.
+
+use std::{sync::OnceLock, time::Duration};
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::lifecycle::Lifecycle;
+
+/// Streams that are open now.
+pub const OPEN_STREAMS: &str = "herald_open_streams";
+/// The newest offset visible here.
+pub const TAIL_OFFSET: &str = "herald_tail_offset";
+/// The newest offset that retention has removed.
+pub const TRIM_OFFSET: &str = "herald_trim_offset";
+/// Batches of the order that this replica has not applied yet.
+pub const REPLICA_LAG: &str = "herald_replica_lag";
+/// 1 after a failed write or sync.
+pub const LOG_POISONED: &str = "herald_log_poisoned";
+/// 1 when `/health/ready` is 200.
+pub const READY: &str = "herald_ready";
+/// 1, with the version as a label.
+pub const BUILD_INFO: &str = "herald_build_info";
+/// Answers, by route, method and status.
+pub const HTTP_REQUESTS: &str = "herald_http_requests_total";
+/// From a request's head to its answer's head, by route.
+pub const HTTP_REQUEST_SECONDS: &str = "herald_http_request_seconds";
+/// Connections that are open now.
+pub const HTTP_CONNECTIONS: &str = "herald_http_connections";
+/// Connections cut because their peer took nothing.
+pub const CONNECTIONS_STALLED: &str = "herald_http_connections_stalled_total";
+/// Tries to accept a connection that failed for want of file descriptors or memory.
+pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
+
+/// Where seconds are counted: from a poll answered from memory to a sync on a busy disk.
+const SECONDS_BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+/// Where sizes are counted: from one record to the largest batch.
+const COUNT_BUCKETS: [f64; 12] =
+    [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10000.0];
+
+/// How often histograms are tidied when nobody scrapes: samples wait in memory until then.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The process's metrics. Clones are the same.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Collects the metrics of this process from now on; later calls give the same.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the buckets are constants and not empty")]
+    pub fn install() -> Self {
+        static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+        INSTALLED
+            .get_or_init(|| {
+                let recorder = PrometheusBuilder::new()
+                    .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
+                    .and_then(|builder| builder.set_buckets(&COUNT_BUCKETS))
+                    .expect("the buckets are not empty")
+                    .build_recorder();
+                let handle = recorder.handle();
+                // Another recorder can only be a test's own: then nothing is collected here.
+                let _ = metrics::set_global_recorder(recorder);
+                describe();
+                Self(handle)
+            })
+            .clone()
+    }
+
+    /// The text that Prometheus reads; the gauges of `lifecycle` are set first.
+    #[must_use]
+    pub fn render(&self, lifecycle: &Lifecycle) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
+        if let Some(log) = lifecycle.log() {
+            gauge!(TAIL_OFFSET).set(log.tail().get() as f64);
+            gauge!(TRIM_OFFSET).set(log.trim_point().get() as f64);
+            gauge!(LOG_POISONED).set(f64::from(u8::from(log.is_poisoned())));
+        }
+        gauge!(READY).set(f64::from(u8::from(lifecycle.readiness().is_ok())));
+        self.0.run_upkeep();
+        self.0.render()
+    }
+
+    /// Tidies up for ever, so that memory stays bounded when nobody scrapes.
+    pub async fn keep_up(&self) {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+fn describe() {
+    describe_gauge!(OPEN_STREAMS, "Streams that are open now.");
+    describe_gauge!(TAIL_OFFSET, "The newest offset visible here, 0 when there is none.");
+    describe_gauge!(TRIM_OFFSET, "The newest offset that retention has removed, 0 for none.");
+    describe_gauge!(
+        REPLICA_LAG,
+        "Batches of the order that this replica has not applied yet; always 0 with --log local."
+    );
+    describe_gauge!(
+        LOG_POISONED,
+        "1 after a failed write or sync: no append is taken until the process is started again."
+    );
+    describe_gauge!(READY, "1 when /health/ready is 200.");
+    describe_gauge!(BUILD_INFO, "1; the version is a label.");
+    describe_counter!(HTTP_REQUESTS, "Answers, by route, method and status.");
+    describe_histogram!(
+        HTTP_REQUEST_SECONDS,
+        Unit::Seconds,
+        "From a request's head to its answer's head, by route."
+    );
+    describe_gauge!(HTTP_CONNECTIONS, "Connections that are open now, by port.");
+    describe_counter!(
+        CONNECTIONS_STALLED,
+        "Connections cut because their peer took nothing for --stall-timeout."
+    );
+    describe_counter!(
+        HTTP_ACCEPT_ERRORS,
+        "Tries to accept a connection that failed for want of file descriptors or memory."
+    );
+    // What must be there before anything has happened.
+    gauge!(OPEN_STREAMS).set(0.0);
+    gauge!(TAIL_OFFSET).set(0.0);
+    gauge!(TRIM_OFFSET).set(0.0);
+    gauge!(REPLICA_LAG).set(0.0);
+    gauge!(LOG_POISONED).set(0.0);
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
