@@ -1,0 +1,165 @@
+//! `herald serve`: the server from its settings to its exit code.
+
+use std::{io, process::ExitCode, thread};
+
+use anyhow::Context;
+use herald_http::{
+    lifecycle::Lifecycle,
+    metrics::Metrics,
+    ops,
+    server::{IDLE_TIMEOUT, Router, Server, ServerSettings},
+};
+use herald_log::{Log, LogSettings};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{error, info};
+
+pub(crate) use crate::settings::Args;
+use crate::{logging, settings::Settings};
+
+/// The exit code of wrong usage.
+const WRONG_USAGE: u8 = 2;
+
+/// Runs the server until it is told to stop: 0 after a clean stop, 1 when it failed, 2 for wrong settings.
+#[must_use]
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let settings = match Settings::read(args, |name| std::env::var_os(name)) {
+        Ok(settings) => settings,
+        Err(invalid) => {
+            anstream::eprintln!("error: {invalid}");
+            return WRONG_USAGE.into();
+        }
+    };
+    let filter = logging::filter(&settings.log_level).expect("checked with the settings");
+    logging::start(settings.log_format, filter);
+    match serve_until_signal(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!(error = format!("{failure:#}"), "failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_until_signal(settings: &Settings) -> anyhow::Result<()> {
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    for (key, value, source) in &settings.origins {
+        info!(key = key.name(), value, source = %source, "setting");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let signals = Signals::new().context("could not listen for signals")?;
+        let starting = Starting::bind(settings)?;
+        let lifecycle = starting.lifecycle.clone();
+        tokio::spawn(stop_at_signal(signals, lifecycle));
+        starting.serve().await
+    })
+}
+
+/// A server whose ports are bound and whose log is not open yet.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    settings: Settings,
+    server: Server,
+    /// The way to stop it.
+    pub(crate) lifecycle: Lifecycle,
+    metrics: Metrics,
+}
+
+impl Starting {
+    /// Binds both ports. Needs a runtime.
+    ///
+    /// # Errors
+    /// Which address cannot be had.
+    pub(crate) fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let metrics = Metrics::install();
+        let server = Server::bind(ServerSettings {
+            listen: settings.listen,
+            ops_listen: settings.ops_listen,
+            stall_timeout: settings.stall_timeout,
+            idle_timeout: IDLE_TIMEOUT,
+        })?;
+        let (api, ops) = (server.api_address(), server.ops_address());
+        info!(%api, %ops, "listening");
+        let lifecycle = Lifecycle::new(settings.drain);
+        Ok(Self { settings: settings.clone(), server, lifecycle, metrics })
+    }
+
+    /// Opens the log and serves until the lifecycle is told to stop and the stop is done.
+    ///
+    /// # Errors
+    /// Why the log could not be opened.
+    pub(crate) async fn serve(self) -> anyhow::Result<()> {
+        let Self { settings, server, lifecycle, metrics } = self;
+        let api = Router::new();
+        let ops = ops::router(lifecycle.clone(), metrics.clone());
+        let upkeep = async move { metrics.keep_up().await };
+        let running = server.run(lifecycle.clone(), api, ops);
+        tokio::pin!(running, upkeep);
+        let log = open_log(&settings);
+        tokio::pin!(log);
+        let mut opening = true;
+        let stopped = loop {
+            tokio::select! {
+                stopped = &mut running => break stopped,
+                () = &mut upkeep => unreachable!("upkeep goes on for ever"),
+                opened = &mut log, if opening => {
+                    opening = false;
+                    let log = opened?;
+                    info!(tail = log.tail().get(), trim = log.trim_point().get(), history = %log.history(), "ready");
+                    lifecycle.serve(log);
+                }
+            }
+        };
+        if let Some(log) = lifecycle.log() {
+            log.close().await;
+        }
+        info!(cut = stopped.cut, "stopped");
+        Ok(())
+    }
+}
+
+/// Opens the log on a thread of its own, which a stop need not wait for.
+async fn open_log(settings: &Settings) -> anyhow::Result<Log> {
+    let dir = settings.data_dir.clone();
+    let log_settings = LogSettings { retention: settings.retention };
+    let (opened, answer) = oneshot::channel();
+    thread::Builder::new().name("open-log".into()).spawn(move || {
+        let _ = opened.send(Log::open(&dir, log_settings));
+    })?;
+    let log = answer.await.context("opening the log panicked")?;
+    log.context("could not open the log")
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The first signal begins the stop, the second ends the process at once: what was acknowledged is durable anyway.
+async fn stop_at_signal(mut signals: Signals, lifecycle: Lifecycle) {
+    let signal = signals.next().await;
+    info!(signal, "stopping");
+    lifecycle.stop();
+    let signal = signals.next().await;
+    info!(signal, "ending at once");
+    std::process::exit(1);
+}

@@ -1,0 +1,109 @@
+//! How each kind of value is read, and its bounds.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use crate::{
+    duration,
+    logging::{self, Format},
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A hundred years: longer is `forever`.
+pub(super) const RETENTION: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(36_500);
+/// Below, heartbeats are most of the traffic; above, a gone client is not noticed.
+pub(super) const HEARTBEAT: RangeInclusive<Duration> = MILLISECOND.saturating_mul(10)..=HOUR;
+/// Below, a reader that is only slow is cut.
+pub(super) const STALL_TIMEOUT: RangeInclusive<Duration> = MILLISECOND.saturating_mul(100)..=HOUR;
+/// A stream that never ends never moves to another replica.
+pub(super) const STREAM_MAX_AGE: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(7);
+/// 0 cuts everything at once.
+pub(super) const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric.parse().map_err(|_| {
+        "must be an address and a port such as 127.0.0.1:8080, [::1]:8080 or localhost:8080".into()
+    })
+}
+
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("must name a directory".into()) } else { Ok(text.into()) }
+}
+
+fn bounded(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let value = duration::parse(text).map_err(|error| error.to_string())?;
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    let (min, max) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
+    Err(format!("must be from {min} to {max}"))
+}
+
+pub(super) fn retention(text: &str) -> Result<Option<Duration>, String> {
+    if text == "forever" {
+        return Ok(None);
+    }
+    bounded(text, &RETENTION).map(Some).map_err(|error| format!("{error}, or forever"))
+}
+
+pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
+    bounded(text, &HEARTBEAT)
+}
+
+pub(super) fn stall_timeout(text: &str) -> Result<Duration, String> {
+    bounded(text, &STALL_TIMEOUT)
+}
+
+pub(super) fn stream_max_age(text: &str) -> Result<Duration, String> {
+    bounded(text, &STREAM_MAX_AGE)
+}
+
+pub(super) fn drain(text: &str) -> Result<Duration, String> {
+    bounded(text, &DRAIN)
+}
+
+pub(super) fn log(text: &str) -> Result<(), String> {
+    if text == "local" {
+        Ok(())
+    } else {
+        Err("must be local, the only log that this version can keep the order in".into())
+    }
+}
+
+pub(super) fn auth(text: &str) -> Result<(), String> {
+    if text == "none" {
+        Ok(())
+    } else {
+        Err("must be none, the only way of access that this version knows".into())
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("must be true or false".into()),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    logging::filter(text).map(|_| text.to_owned()).map_err(|_| {
+        "must be error, warn, info, debug, trace, or a filter such as info,herald_http=debug".into()
+    })
+}
+
+pub(super) fn log_format(text: &str) -> Result<Format, String> {
+    match text {
+        "auto" => Ok(Format::Auto),
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("must be auto, text or json".into()),
+    }
+}

@@ -1,0 +1,209 @@
+use std::collections::HashMap;
+
+use super::*;
+
+/// A value of each setting for flag, environment and file, other than its default where it can be.
+fn values(key: Key) -> [&'static str; 3] {
+    match key {
+        Key::Listen => ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
+        Key::OpsListen => ["127.0.0.1:4", "0.0.0.0:5", "[::1]:6"],
+        Key::DataDir => ["/a", "/b", "/c"],
+        Key::Retention => ["1d", "forever", "3d"],
+        Key::Heartbeat => ["1s", "2s", "3s"],
+        Key::StallTimeout => ["4s", "5s", "6s"],
+        Key::StreamMaxAge => ["7s", "8s", "9s"],
+        Key::Drain => ["1m", "2m", "3m"],
+        Key::Log => ["local", "local", "local"],
+        Key::Auth => ["none", "none", "none"],
+        Key::InsecureNoAuth => ["true", "1", "true"],
+        Key::LogLevel => ["debug", "warn", "error"],
+        Key::LogFormat => ["text", "json", "text"],
+    }
+}
+
+fn args(line: &[&str]) -> Args {
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+    let line = ["serve"].iter().chain(line);
+    <Cli as clap::Parser>::try_parse_from(line).unwrap().args
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn read(
+    args: &Args,
+    environment: &[(&str, &str)],
+    config: Option<&str>,
+) -> Result<Settings, InvalidSettings> {
+    let file = config.map(file);
+    let path = file.as_ref().map(|file| file.path().to_owned());
+    let environment: HashMap<_, _> = environment.iter().copied().collect();
+    let args = Args { config: args.config.clone().or(path), ..args.clone() };
+    Settings::read(&args, |name| environment.get(name).map(Into::into))
+}
+
+fn refusal(line: &[&str]) -> String {
+    read(&args(line), &[], None).unwrap_err().to_string()
+}
+
+fn origin(settings: &Settings, key: Key) -> (&str, &Source) {
+    let (_, text, source) = settings.origins.iter().find(|(found, ..)| *found == key).unwrap();
+    (text, source)
+}
+
+#[test]
+fn each_setting_is_taken_from_flag_then_environment_then_file_then_default() {
+    for key in Key::ALL {
+        let [flag, variable, filed] = values(key);
+        let flag_name = format!("--{}", key.name());
+        let line = match key {
+            Key::InsecureNoAuth => vec![flag_name.as_str()],
+            _ => vec![flag_name.as_str(), flag],
+        };
+        let by_flag = args(&line);
+        let variable_name = key.environment_name();
+        let environment = [(variable_name.as_str(), variable)];
+        let config = format!("{} = \"{filed}\"", key.name());
+
+        let all = read(&by_flag, &environment, Some(&config)).unwrap();
+        assert_eq!(origin(&all, key), (flag, &Source::Flag), "{key:?}");
+        let two = read(&args(&[]), &environment, Some(&config)).unwrap();
+        assert_eq!(origin(&two, key), (variable, &Source::Environment), "{key:?}");
+        let one = read(&args(&[]), &[], Some(&config)).unwrap();
+        assert_eq!(origin(&one, key).0, filed, "{key:?}");
+        assert!(matches!(origin(&one, key).1, Source::File(_)), "{key:?}");
+        let none = read(&args(&[]), &[], None).unwrap();
+        assert_eq!(origin(&none, key), (key.default_text(), &Source::Default), "{key:?}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let settings = read(&args(&[]), &[], None).unwrap();
+    assert_eq!(settings.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(settings.ops_listen, "127.0.0.1:9464".parse().unwrap());
+    assert_eq!(settings.data_dir, PathBuf::from("./herald-data"));
+    assert_eq!(settings.retention, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(settings.heartbeat, Duration::from_secs(15));
+    assert_eq!(settings.stall_timeout, Duration::from_secs(60));
+    assert_eq!(settings.stream_max_age, Duration::from_secs(3_600));
+    assert_eq!(settings.drain, Duration::from_secs(10));
+}
+
+#[test]
+fn help_names_each_variable_and_default() {
+    use clap::CommandFactory;
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        _args: Args,
+    }
+    let help = Cli::command().term_width(0).render_long_help().to_string();
+    for key in Key::ALL {
+        assert!(help.contains(&format!("[env: {}]", key.environment_name())), "{key:?}");
+        let shows_default = help.contains(&format!(
+            "[env: {}] [default: {}]",
+            key.environment_name(),
+            key.default_text()
+        ));
+        assert_eq!(shows_default, key != Key::InsecureNoAuth, "{key:?}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_naming_the_nearest_known_one() {
+    for (slip, known) in [
+        ("heart-beat", "heartbeat"),
+        ("stall_timeout", "stall-timeout"),
+        ("ops_listen", "ops-listen"),
+        ("datadir", "data-dir"),
+        ("retenton", "retention"),
+        ("max-age", "stream-max-age"),
+    ] {
+        let error = read(&args(&[]), &[], Some(&format!("{slip} = \"1s\""))).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{slip} is not a setting, did you mean {known}?")),
+            "{text}"
+        );
+    }
+    let error = read(&args(&[]), &[], Some("config = \"x\"")).unwrap_err().to_string();
+    assert!(error.contains("config is not a setting"), "{error}");
+}
+
+#[test]
+fn every_violation_is_told_at_once_and_where_it_was_written() {
+    let environment = [("HERALD_HEARTBEAT", "never")];
+    let config = "drain = 10\nstall-timeout = \"2h\"\nfoo = 1";
+    let error = read(&args(&["--retention", "1y"]), &environment, Some(config)).unwrap_err();
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert!(text.contains("--retention \"1y\": must be a duration"), "{text}");
+    assert!(text.contains("HERALD_HEARTBEAT \"never\": must be a duration"), "{text}");
+    assert!(text.contains("drain must be a text, such as \"10s\""), "{text}");
+    assert!(text.contains("stall-timeout \"2h\": must be from 100ms to 1h"), "{text}");
+}
+
+#[test]
+fn durations_have_bounds() {
+    for (flag, inside, outside) in [
+        ("--retention", ["1s", "36500d"], ["999ms", "36500d1ms"]),
+        ("--heartbeat", ["10ms", "1h"], ["9ms", "1h1ms"]),
+        ("--stall-timeout", ["100ms", "1h"], ["99ms", "1h1ms"]),
+        ("--stream-max-age", ["1s", "7d"], ["999ms", "7d1ms"]),
+        ("--drain", ["0s", "1h"], ["1h1ms", "2h"]),
+    ] {
+        for value in inside {
+            assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
+        }
+        for value in outside {
+            assert!(refusal(&[flag, value]).contains("must be from"), "{flag} {value}");
+        }
+    }
+    assert_eq!(read(&args(&["--retention", "forever"]), &[], None).unwrap().retention, None);
+}
+
+#[test]
+fn without_authentication_only_loopback_is_listened_on_unless_told_so() {
+    for address in ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080"] {
+        assert!(refusal(&["--listen", address]).contains("--insecure-no-auth"), "{address}");
+        let told = args(&["--listen", address, "--insecure-no-auth"]);
+        assert!(read(&told, &[], None).is_ok(), "{address}");
+    }
+    for address in ["127.0.0.1:0", "127.9.9.9:8080", "[::1]:8080", "localhost:8080"] {
+        assert!(read(&args(&["--listen", address]), &[], None).is_ok(), "{address}");
+    }
+    let filed = read(&args(&["--listen", "0.0.0.0:1"]), &[], Some("insecure-no-auth = true"));
+    assert!(filed.is_ok());
+}
+
+#[test]
+fn what_this_version_does_not_know_is_refused() {
+    assert!(refusal(&["--log", "nats://127.0.0.1:4222"]).contains("must be local"));
+    assert!(refusal(&["--auth", "helseid"]).contains("must be none"));
+    assert!(refusal(&["--log-level", "a=b=c"]).contains("must be error, warn"));
+    assert!(refusal(&["--log-format", "xml"]).contains("must be auto, text or json"));
+    assert!(refusal(&["--data-dir", ""]).contains("must name a directory"));
+    assert!(refusal(&["--listen", "8080"]).contains("must be an address and a port"));
+    assert!(refusal(&["--ops-listen", "127.0.0.1:8080"]).contains("must not be the address"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    assert!(refusal(&["--config", "/nowhere/herald.toml"]).contains("/nowhere/herald.toml"));
+    let error = read(&args(&[]), &[], Some("listen = ")).unwrap_err().to_string();
+    assert!(error.contains("line 1"), "{error}");
+    let by_variable = file("drain = \"3s\"");
+    let settings = Settings::read(&Args::default(), |name| {
+        (name == "HERALD_CONFIG").then(|| by_variable.path().into())
+    });
+    assert_eq!(settings.unwrap().drain, Duration::from_secs(3));
+}
