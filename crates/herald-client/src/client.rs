@@ -1,0 +1,392 @@
+//! The calls of the page, one request each, and the settings that they share.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream::BoxStream};
+use herald_types::{HerId, Offset, PageLimit};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect::Policy,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    Cursor, Error, Notification, Notifications, Pages, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX,
+    SettingsError, UndecodableSource,
+    notification::{elements, one_line, read_object},
+    retry::{self, Backoff},
+};
+
+/// How long making a connection may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a poll may take, its body included.
+pub const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an append may take, its body included.
+pub const APPEND_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a poll or an append is tried again when its failure may pass.
+pub const RETRIES_MAX: u32 = 3;
+/// The most bytes of a page or of the answer to an append.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes of a problem that are read, and how long that may take.
+const PROBLEM_BYTES_MAX: usize = 256 * 1024;
+const PROBLEM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server of the page, and who is calling it. Clones share their connections.
+///
+/// Every stream has a connection of its own (HTTP/1.1), so that a dead one takes no other with it.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    source_system: HeaderValue,
+}
+
+/// One page of notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The notifications, ascending by offset.
+    pub notifications: Vec<Notification>,
+    /// Every notification of these receivers up to here is in this answer. Herald's own, like the three below.
+    pub until: Option<Offset>,
+    /// Where the log stands.
+    pub position: LogPosition,
+}
+
+/// What a server says about its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogPosition {
+    /// The newest offset.
+    pub tail: Option<Offset>,
+    /// The newest offset that retention has removed.
+    pub trim: Option<Offset>,
+    /// The name of this space of offsets.
+    pub history: Option<Uuid>,
+}
+
+/// What became of the drafts of one append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The server's object for each draft, on one line, in the drafts' order.
+    pub answers: Vec<Bytes>,
+    /// The name of the log that they are in.
+    pub history: Option<Uuid>,
+}
+
+/// An open event stream.
+pub(crate) struct Opened {
+    pub(crate) position: LogPosition,
+    pub(crate) bytes: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the server at `url`, which calls itself `source_system` (name and version of the calling system).
+    ///
+    /// # Errors
+    /// [`SettingsError`] says what is wrong with them.
+    pub fn new(url: &str, source_system: &str) -> Result<Self, SettingsError> {
+        let base = parse_base(url)?;
+        let source_system = parse_source_system(source_system)?;
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::none())
+            .tcp_keepalive(Duration::from_secs(15))
+            .http1_only();
+        #[cfg(feature = "tls")]
+        install_crypto_provider();
+        let http = builder.build().map_err(SettingsError::Http)?;
+        Ok(Self { http, base, source_system })
+    }
+
+    /// One page: up to `limit` notifications for `receivers` (1 to 1500) after `after`.
+    ///
+    /// A failure that may pass is tried again up to [`RETRIES_MAX`] times.
+    ///
+    /// # Errors
+    /// [`Error`] when the server refuses, or goes on failing.
+    pub async fn poll(
+        &self,
+        receivers: &[HerId],
+        after: Offset,
+        limit: PageLimit,
+    ) -> Result<Page, Error> {
+        retrying(|| self.poll_once(receivers, after, limit)).await
+    }
+
+    /// One page, tried once.
+    pub(crate) async fn poll_once(
+        &self,
+        receivers: &[HerId],
+        after: Offset,
+        limit: PageLimit,
+    ) -> Result<Page, Error> {
+        let mut url = self.url("notifications", receivers, after);
+        url.query_pairs_mut().append_pair("NotificationsToFetch", &limit.get().to_string());
+        let request = self.request(Method::GET, url).header(ACCEPT, "application/json");
+        let answer = request.timeout(POLL_TIMEOUT).send().await.map_err(transport)?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        let position = LogPosition::read(answer.headers());
+        let until = number(answer.headers(), "herald-until");
+        let body = read_body(answer, BODY_BYTES_MAX).await?;
+        let notifications = read_notifications(&body)?
+            .into_iter()
+            .map(Notification::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|source| undecodable("a notification", source))?;
+        Ok(Page { notifications, until, position })
+    }
+
+    /// Page after page of up to `limit` notifications after `after`, until none is left.
+    #[must_use]
+    pub fn pages(&self, receivers: &[HerId], after: Offset, limit: PageLimit) -> Pages {
+        Pages::new(self.clone(), receivers.to_vec(), after, limit)
+    }
+
+    /// Appends one draft or many as `{"notifications":[…]}`, all or none; `drafts` are 1 to 1000 JSON objects.
+    ///
+    /// Each draft should have a `notificationId`: a failure that may pass is tried again up to [`RETRIES_MAX`] times, and
+    /// with the same ids nothing is stored twice.
+    ///
+    /// # Errors
+    /// [`Error`] when the server refuses, or goes on failing.
+    pub async fn append(&self, drafts: &[&str]) -> Result<Appended, Error> {
+        let body = Bytes::from(format!(r#"{{"notifications":[{}]}}"#, drafts.join(",")));
+        retrying(|| self.append_once("application/json", body.clone())).await
+    }
+
+    /// Appends drafts, one a line (NDJSON); at most 10,000 lines a call is a good habit, 100,000 the server's limit.
+    ///
+    /// As with [`Client::append`], each draft should have a `notificationId`. Here the drafts before a refused one may be
+    /// stored.
+    ///
+    /// # Errors
+    /// [`Error`] when the server refuses, or goes on failing.
+    pub async fn append_lines(&self, lines: Bytes) -> Result<Appended, Error> {
+        retrying(|| self.append_once("application/x-ndjson", lines.clone())).await
+    }
+
+    async fn append_once(&self, content_type: &str, body: Bytes) -> Result<Appended, Error> {
+        let request = self
+            .request(Method::POST, self.path("notifications"))
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, content_type);
+        let answer = request.timeout(APPEND_TIMEOUT).body(body).send().await.map_err(transport)?;
+        if answer.status() != StatusCode::CREATED {
+            return Err(refusal(answer).await);
+        }
+        let history = LogPosition::read(answer.headers()).history;
+        let body = read_body(answer, BODY_BYTES_MAX).await?;
+        let answers = read_notifications(&body)?.into_iter().map(one_line).collect();
+        Ok(Appended { answers, history })
+    }
+
+    /// Everything after `cursor`, stored and live, for ever: connects, catches up, and comes back by itself.
+    #[must_use]
+    pub fn notifications(&self, cursor: Cursor) -> Notifications {
+        Notifications::new(self, cursor)
+    }
+
+    /// Opens one stream, or says why not.
+    pub(crate) async fn open(&self, receivers: &[HerId], after: Offset) -> Result<Opened, Error> {
+        let url = self.url("notifications/stream", receivers, after);
+        let request = self.request(Method::GET, url).header(ACCEPT, "text/event-stream");
+        let answer = request.send().await.map_err(transport)?;
+        if answer.status() != StatusCode::OK {
+            return Err(refusal(answer).await);
+        }
+        let content_type = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+        let found = String::from_utf8_lossy(content_type);
+        let essence = found.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("text/event-stream") {
+            return Err(Error::ContentType { found: found.into_owned() });
+        }
+        let position = LogPosition::read(answer.headers());
+        let bytes = answer.bytes_stream().map(|piece| piece.map_err(transport)).boxed();
+        Ok(Opened { position, bytes })
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http
+            .request(method, url)
+            .header("api-version", "3")
+            .header("nhn-source-system", &self.source_system)
+    }
+
+    fn path(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    fn url(&self, path: &str, receivers: &[HerId], after: Offset) -> Url {
+        let mut url = self.path(path);
+        let mut query = url.query_pairs_mut();
+        for receiver in receivers {
+            query.append_pair("HerIds", &receiver.to_string());
+        }
+        query.append_pair("Offset", &after.to_string());
+        drop(query);
+        url
+    }
+}
+
+impl LogPosition {
+    fn read(headers: &HeaderMap) -> Self {
+        let history = headers.get("herald-history").and_then(|value| value.to_str().ok());
+        Self {
+            tail: number(headers, "herald-tail"),
+            trim: number(headers, "herald-trim"),
+            history: history.and_then(|value| value.trim().parse().ok()),
+        }
+    }
+}
+
+fn number(headers: &HeaderMap, name: &'static str) -> Option<Offset> {
+    headers.get(HeaderName::from_static(name))?.to_str().ok()?.trim().parse().ok()
+}
+
+fn parse_base(url: &str) -> Result<Url, SettingsError> {
+    let wrong = |why: &str| SettingsError::Url { url: url.to_owned(), why: why.to_owned() };
+    let base = url.parse::<Url>().map_err(|error| wrong(&error.to_string()))?;
+    match base.scheme() {
+        "http" => {}
+        "https" if cfg!(feature = "tls") => {}
+        "https" => return Err(wrong("this build has no TLS")),
+        _ => return Err(wrong("it must begin with http:// or https://")),
+    }
+    if base.query().is_some() || base.fragment().is_some() {
+        return Err(wrong("it must have no query and no fragment"));
+    }
+    Ok(base)
+}
+
+fn parse_source_system(text: &str) -> Result<HeaderValue, SettingsError> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > SOURCE_SYSTEM_CHARS_MAX {
+        return Err(SettingsError::SourceSystem);
+    }
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| SettingsError::SourceSystem)
+}
+
+/// The process may have chosen a provider already; then that one is used.
+#[cfg(feature = "tls")]
+fn install_crypto_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing the race against another thread means that there is one now.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+/// Calls until it succeeds, fails for good, or has failed [`RETRIES_MAX`] times more.
+async fn retrying<T, F: Future<Output = Result<T, Error>>>(
+    mut call: impl FnMut() -> F,
+) -> Result<T, Error> {
+    let mut backoff = Backoff::new();
+    let mut retries = 0;
+    loop {
+        match call().await {
+            Err(error) if error.is_retryable() && retries < RETRIES_MAX => {
+                retries += 1;
+                let wait = backoff.wait(rand::random(), error.retry_after());
+                tracing::warn!(
+                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    error = &error as &dyn std::error::Error,
+                    "trying again"
+                );
+                tokio::time::sleep(wait).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn refusal(answer: Response) -> Error {
+    let status = answer.status();
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(|text| retry::retry_after(text, SystemTime::now()));
+    let body = tokio::time::timeout(PROBLEM_TIMEOUT, read_body(answer, PROBLEM_BYTES_MAX)).await;
+    let problem = body.ok().and_then(Result::ok).and_then(|body| Problem::parse(&body));
+    Error::Refused(Box::new(Refusal { status, retry_after, problem }))
+}
+
+async fn read_body(mut answer: Response, limit_bytes: usize) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.chunk().await.map_err(transport)? {
+        if body.len() + piece.len() > limit_bytes {
+            return Err(undecodable("a body", UndecodableSource::Body { limit_bytes }));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+fn read_notifications(body: &Bytes) -> Result<Vec<Bytes>, Error> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        notifications: Vec<&'a RawValue>,
+    }
+    let read: Body<'_> = read_object(body).map_err(|source| undecodable("a body", source))?;
+    Ok(elements(body, &read.notifications))
+}
+
+/// Without the address, which names up to 1500 HER-ids.
+fn transport(error: reqwest::Error) -> Error {
+    Error::Transport(error.without_url())
+}
+
+pub(crate) fn undecodable(what: &'static str, source: impl Into<UndecodableSource>) -> Error {
+    Error::Undecodable { what, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn her_ids(range: std::ops::RangeInclusive<u32>) -> Vec<HerId> {
+        range.filter_map(HerId::new).collect()
+    }
+
+    #[test]
+    fn the_query_repeats_her_ids_and_keeps_the_base_path() {
+        for base in ["http://127.0.0.1:8080/edi", "http://127.0.0.1:8080/edi/"] {
+            let client = Client::new(base, "test").unwrap();
+            let url = client.url("notifications/stream", &her_ids(7..=8), Offset::MAX);
+            assert_eq!(
+                url.as_str(),
+                "http://127.0.0.1:8080/edi/notifications/stream?HerIds=7&HerIds=8&Offset=9223372036854775807"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_none_are_refused() {
+        for url in ["", "127.0.0.1:8080", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"] {
+            assert!(Client::new(url, "test").is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_system_has_1_to_512_characters_and_is_not_blank() {
+        let make = |text: &str| Client::new("http://127.0.0.1", text).is_ok();
+        assert!(make("x") && make("Journal, v2.4") && make(&"å".repeat(512)));
+        assert!(!make("") && !make(" \t") && !make(&"x".repeat(513)) && !make("a\nb"));
+    }
+}

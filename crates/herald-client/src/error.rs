@@ -1,0 +1,243 @@
+//! What can go wrong between a client and a server, and whether to try again.
+
+use std::{fmt, time::Duration};
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{notification::Undecodable, sse};
+
+/// Why a call failed or a stream ended.
+///
+/// [`Error::is_retryable`] tells the two kinds apart: what passes by itself, and what needs somebody to look.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection could not be made or broke.
+    #[error("no connection to the server")]
+    Transport(#[source] reqwest::Error),
+    /// The server ended the stream, as it may at any time.
+    #[error("the server ended the stream")]
+    Ended,
+    /// Nothing came for too long, not even a comment.
+    #[error("the connection was silent for {0:?}")]
+    Silent(Duration),
+    /// The stream was opened, but its first event did not come: something on the way is holding it back.
+    #[error("no `connected` event within {0:?}")]
+    NotConnected(Duration),
+    /// The server answered with a status that is not the one of success.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// A stream that is not an event stream.
+    #[error("status 200 with content type {found:?} where text/event-stream should be")]
+    ContentType {
+        /// The content type of the answer, empty if it had none.
+        found: String,
+    },
+    /// The answer is not what the page describes.
+    #[error("status 200 with {what} that cannot be read")]
+    Undecodable {
+        /// Which part of the answer.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: UndecodableSource,
+    },
+    /// The server's offsets are those of another log than before.
+    #[error("{}", other_history(*.expected, *.found))]
+    OtherHistory {
+        /// The log that the cursor belongs to.
+        expected: Uuid,
+        /// The log that the server has, if it says.
+        found: Option<Uuid>,
+    },
+}
+
+fn other_history(expected: Uuid, found: Option<Uuid>) -> String {
+    let found = found.map_or("does not name its history".into(), |found| format!("is {found}"));
+    format!(
+        "the offsets belong to the history {expected}, but the server {found}: it is another log, \
+         and going on would skip or repeat notifications"
+    )
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UndecodableSource {
+    /// It is not JSON of the right shape.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// It is not a notification.
+    #[error(transparent)]
+    Notification(#[from] Undecodable),
+    /// An event is too long.
+    #[error(transparent)]
+    Event(#[from] sse::TooLong),
+    /// The body is too long.
+    #[error("more than {limit_bytes} bytes")]
+    Body {
+        /// The most bytes that are read.
+        limit_bytes: usize,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later: transport errors, ended streams, 408, 429 and 5xx.
+    ///
+    /// Everything else (204, other statuses, a wrong content type, undecodable data, another history) stays as it is
+    /// until somebody has looked.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Transport(error) => !error.is_builder(),
+            Self::Ended | Self::Silent(_) | Self::NotConnected(_) => true,
+            Self::Refused(refusal) => refusal.is_retryable(),
+            Self::ContentType { .. } | Self::Undecodable { .. } | Self::OtherHistory { .. } => {
+                false
+            }
+        }
+    }
+
+    /// How long the server asked to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
+    }
+}
+
+/// An answer that is not the one of success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Its status.
+    pub status: StatusCode,
+    /// What it asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Its problem details, if it had any that could be read.
+    pub problem: Option<Problem>,
+}
+
+impl Refusal {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.status.is_server_error()
+            || matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered {}", self.status)?;
+        let Some(problem) = &self.problem else { return Ok(()) };
+        let text = problem.detail.as_ref().or(problem.title.as_ref());
+        if let Some(text) = text {
+            write!(f, ": {text}")?;
+        }
+        if let Some(violations) = problem.validation_errors.as_ref().filter(|all| !all.is_empty()) {
+            write!(f, " ({})", violations.join("; "))?;
+        }
+        if let Some(id) = &problem.request_id {
+            write!(f, " [request {id}]")?;
+        }
+        Ok(())
+    }
+}
+
+/// Problem details as servers of the page write them: nothing is certain to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[non_exhaustive]
+pub struct Problem {
+    /// A few words.
+    pub title: Option<String>,
+    /// What went wrong here.
+    pub detail: Option<String>,
+    /// The page's own code.
+    pub error_code: Option<i64>,
+    /// What to name when asking the server's operators.
+    pub request_id: Option<String>,
+    /// Every violation found.
+    pub validation_errors: Option<Vec<String>>,
+}
+
+impl Problem {
+    /// Reads a body that may be a problem; HTML of a gateway and the like is none.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        crate::notification::read_object(body).ok()
+    }
+}
+
+/// Settings that no client can be made of.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The address is not one of a server.
+    #[error("{url:?} is not the address of a server: {why}")]
+    Url {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The source system cannot be sent.
+    #[error(
+        "a source system has 1 to {SOURCE_SYSTEM_CHARS_MAX} characters, not only blanks, and no control characters"
+    )]
+    SourceSystem,
+    /// The HTTP client could not be set up.
+    #[error("could not set up the HTTP client")]
+    Http(#[source] reqwest::Error),
+}
+
+/// The most characters of the `nhn-source-system` header.
+pub const SOURCE_SYSTEM_CHARS_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Error {
+        let status = StatusCode::from_u16(status).unwrap();
+        let problem = Problem::parse(body.as_bytes());
+        Error::Refused(Box::new(Refusal { status, retry_after: None, problem }))
+    }
+
+    #[test]
+    fn only_408_429_and_5xx_are_worth_another_try() {
+        for status in 200..600 {
+            let retryable = matches!(status, 408 | 429 | 500..=599);
+            assert_eq!(refusal(status, "").is_retryable(), retryable, "{status}");
+        }
+        assert!(Error::Ended.is_retryable() && Error::Silent(Duration::ZERO).is_retryable());
+        assert!(!Error::ContentType { found: "text/html".into() }.is_retryable());
+        assert!(!Error::OtherHistory { expected: Uuid::nil(), found: None }.is_retryable());
+    }
+
+    #[test]
+    fn a_refusal_says_status_detail_violations_and_request() {
+        let problem = r#"{"title":"t","detail":"2 things","validationErrors":["a","b"],"requestId":"r1","errorCode":1001,"new":[]}"#;
+        assert_eq!(
+            refusal(400, problem).to_string(),
+            "the server answered 400 Bad Request: 2 things (a; b) [request r1]"
+        );
+        let plain = r#"{"title":"Forbidden","detail":null,"validationErrors":null}"#;
+        assert_eq!(refusal(403, plain).to_string(), "the server answered 403 Forbidden: Forbidden");
+    }
+
+    #[test]
+    fn a_body_that_is_no_problem_does_no_harm() {
+        for body in ["", "<html>502</html>", "[1]", "\"x\"", r#"{"detail":5}"#] {
+            assert_eq!(
+                refusal(502, body).to_string(),
+                "the server answered 502 Bad Gateway",
+                "{body}"
+            );
+        }
+    }
+}

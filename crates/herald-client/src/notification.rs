@@ -1,0 +1,209 @@
+//! A notification as the server wrote it.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use herald_types::{HerId, Offset};
+use jiff::{Timestamp, civil, tz::TimeZone};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// A notification: the server's own object and its place in the log.
+///
+/// The object is kept as it came, unknown fields and types included. Only its offset is read when it comes, so that a new
+/// kind of notification never ends a stream; [`Notification::fields`] reads the rest when asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Invariant: UTF-8.
+    raw: Bytes,
+    offset: Offset,
+    pub(crate) run: usize,
+}
+
+/// Data that is not a notification.
+#[derive(Debug, thiserror::Error)]
+#[error("not a notification: {0}")]
+pub struct Undecodable(#[from] serde_json::Error);
+
+#[derive(Deserialize)]
+struct Place {
+    offset: Offset,
+}
+
+impl Notification {
+    /// Reads a JSON object that has an `offset`.
+    ///
+    /// # Errors
+    /// [`Undecodable`] for anything else.
+    pub fn parse(raw: Bytes) -> Result<Self, Undecodable> {
+        let text = str::from_utf8(&raw).map_err(serde::de::Error::custom);
+        let Place { offset } = read_object(text.map_err(Undecodable)?.as_bytes())?;
+        Ok(Self { raw: one_line(raw), offset, run: 0 })
+    }
+
+    /// The server's object on one line.
+    #[must_use]
+    pub fn raw(&self) -> &str {
+        str::from_utf8(&self.raw).unwrap_or_default()
+    }
+
+    /// Its place in the log; the next request asks for what comes after it.
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// The fields of the page.
+    ///
+    /// # Errors
+    /// [`Undecodable`] if one that the page requires is missing, or one has another shape.
+    pub fn fields(&self) -> Result<Fields, Undecodable> {
+        Ok(serde_json::from_slice(&self.raw)?)
+    }
+}
+
+/// The fields of a notification. What servers of the page are known to leave out or to send as null is optional.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Fields {
+    /// The notification's own id, on servers that give one.
+    #[serde(default)]
+    pub notification_id: Option<Uuid>,
+    /// The message that it is about.
+    #[serde(default)]
+    pub related_message_id: Option<Uuid>,
+    /// What happened, by the page one of five names; others may come.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whom it is for.
+    pub notification_receiver_her_id: HerId,
+    /// Who caused it.
+    #[serde(default)]
+    pub notification_triggered_by_her_id: Option<HerId>,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// When it was made; a time without an offset is taken as UTC.
+    #[serde(default, deserialize_with = "read_time")]
+    pub created_at: Option<Timestamp>,
+    /// Its place in the log.
+    pub offset: Offset,
+}
+
+fn read_time<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(input)? else { return Ok(None) };
+    let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<civil::DateTime>()?);
+    text.parse().or_else(|_| without_offset()).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A JSON object and not an array, which serde would read as the fields in their order.
+pub(crate) fn read_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        return Err(serde::de::Error::custom("an array where an object should be"));
+    }
+    serde_json::from_slice(json)
+}
+
+/// Each element of a JSON array as its own bytes, which share the body's memory.
+pub(crate) fn elements(body: &Bytes, array: &[&RawValue]) -> Vec<Bytes> {
+    array.iter().map(|element| body.slice_ref(element.get().as_bytes())).collect()
+}
+
+/// Valid JSON without the white space between its tokens, if it has line ends; else as it is.
+pub(crate) fn one_line(json: Bytes) -> Bytes {
+    if memchr::memchr2(b'\n', b'\r', &json).is_none() {
+        return json;
+    }
+    let mut line = BytesMut::with_capacity(json.len());
+    let (mut in_text, mut escaped) = (false, false);
+    for &byte in &json {
+        if in_text {
+            (escaped, in_text) = match byte {
+                _ if escaped => (false, true),
+                b'\\' => (true, true),
+                _ => (false, byte != b'"'),
+            };
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_text = byte == b'"';
+        }
+        line.put_u8(byte);
+    }
+    line.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Notification, Undecodable> {
+        Notification::parse(Bytes::copy_from_slice(json.as_bytes()))
+    }
+
+    #[test]
+    fn the_object_is_kept_with_unknown_fields_and_types() {
+        let json = r#"{ "type":"SomethingNew", "extra":{"a":[1.0,12345678901234567890]}, "notificationReceiverHerId":7,"offset":9223372036854775807}"#;
+        let notification = parse(json).unwrap();
+        assert_eq!(notification.raw(), json);
+        assert_eq!(notification.offset(), Offset::MAX);
+        assert_eq!(notification.fields().unwrap().kind, "SomethingNew");
+    }
+
+    #[test]
+    fn an_object_over_several_lines_comes_out_on_one() {
+        let json = "{\n  \"description\" : \"a \\\" \\\\\",\r\n\t\"list\": [ 1,\n 2 ],\n  \"offset\": 5\n}";
+        let notification = parse(json).unwrap();
+        assert_eq!(notification.raw(), r#"{"description":"a \" \\","list":[1,2],"offset":5}"#);
+    }
+
+    #[test]
+    fn what_has_no_valid_offset_is_undecodable() {
+        for json in [
+            "",
+            "null",
+            "7",
+            "[5]",
+            "{}",
+            "not json",
+            r#"{"offset":null}"#,
+            r#"{"offset":"5"}"#,
+            r#"{"offset":-1}"#,
+            r#"{"offset":1.5}"#,
+            r#"{"offset":9223372036854775808}"#,
+            r#"{"offset":5} {}"#,
+            r#"{"offset":5"#,
+        ] {
+            assert!(parse(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn fields_that_other_servers_leave_out_or_null_are_optional() {
+        let bare = r#"{"type":"NewMessage","notificationReceiverHerId":7,"offset":5}"#;
+        let nulls = r#"{"relatedMessageId":null,"type":"NewMessage","notificationReceiverHerId":7,"notificationTriggeredByHerId":null,"description":null,"createdAt":null,"offset":5}"#;
+        let fields = parse(bare).unwrap().fields().unwrap();
+        assert_eq!(fields, parse(nulls).unwrap().fields().unwrap());
+        assert_eq!((fields.notification_id, fields.created_at), (None, None));
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_an_offset() {
+        let at = |time: &str| {
+            let json = format!(
+                r#"{{"type":"T","notificationReceiverHerId":7,"createdAt":"{time}","offset":5}}"#
+            );
+            parse(&json).unwrap().fields().map(|fields| fields.created_at.unwrap().to_string())
+        };
+        for time in [
+            "2026-05-08T08:32:15.31+00:00",
+            "2026-05-08T10:32:15.3100000+02:00",
+            "2026-05-08T08:32:15.31Z",
+            "2026-05-08T08:32:15.31",
+        ] {
+            assert_eq!(at(time).unwrap(), "2026-05-08T08:32:15.31Z", "{time}");
+        }
+        assert!(at("yesterday").is_err());
+    }
+}

@@ -1,0 +1,411 @@
+//! One run: up to 1500 receivers followed over one connection, again and again.
+//!
+//! ```text
+//!            due                 opened, `connected`              fails
+//! Wait ───────────► Opening ───────────────────────► Open ──────────────────► Wait
+//!   ▲                  │ nothing within 15 s
+//!   └──────────────────┴─ polling beside it, until a stream delivers `connected`
+//! ```
+//!
+//! Every future that is under way lives in the state and not in a call, so a call may be dropped at any time.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, pending},
+    stream::BoxStream,
+};
+use herald_types::{HerId, Offset, PageLimit};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use crate::{
+    Client, Error, LogPosition, Notification, Page, Status,
+    client::{Opened, undecodable},
+    retry::Backoff,
+    sse::{self, Item, Parser},
+};
+
+/// How long a connection may be silent before it counts as dead, unless its comments come more slowly.
+pub const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// A connection whose comments come slowly may be silent for so many times their longest gap.
+pub const SILENCE_GAPS: u32 = 3;
+/// How long a stream may take from the request to its `connected`.
+pub const CONNECTED_WITHIN: Duration = Duration::from_secs(15);
+/// How often to poll while streams do not deliver.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long to poll before a stream is tried again, at the least; up to as much again comes on top at random.
+pub const STREAM_AGAIN: Duration = Duration::from_secs(25);
+
+/// Where a run's bytes come from: a server, or in tests a script.
+pub(crate) trait Source: Send {
+    fn open(&self, after: Offset) -> BoxFuture<'static, Result<Opened, Error>>;
+    fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>>;
+    /// A number drawn evenly from 0 up to 1.
+    fn random(&mut self) -> f64;
+}
+
+/// A server, asked for the receivers of one run.
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    pub(crate) receivers: Arc<[HerId]>,
+}
+
+impl Source for Server {
+    fn open(&self, after: Offset) -> BoxFuture<'static, Result<Opened, Error>> {
+        let (client, receivers) = (self.client.clone(), Arc::clone(&self.receivers));
+        async move { client.open(&receivers, after).await }.boxed()
+    }
+
+    fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>> {
+        let (client, receivers) = (self.client.clone(), Arc::clone(&self.receivers));
+        async move { client.poll_once(&receivers, after, PageLimit::MAX).await }.boxed()
+    }
+
+    fn random(&mut self) -> f64 {
+        rand::random()
+    }
+}
+
+/// What a run hands on, in order.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Notification(Notification),
+    /// There is nothing more up to here.
+    Looked(Offset),
+    Status(Status),
+}
+
+/// The connection and all that it takes to replace it.
+pub(crate) struct Run<S> {
+    source: S,
+    /// What the next request asks for: everything up to here has been handed on or does not exist.
+    after: Offset,
+    /// The log that the offsets belong to, shared by all runs of a client.
+    history: Arc<OnceLock<Uuid>>,
+    backoff: Backoff,
+    link: Link,
+    polling: Option<Polling>,
+    /// At most one page, or a few lines about one event.
+    outputs: VecDeque<Output>,
+}
+
+enum Link {
+    Wait { until: Instant },
+    Opening { opened: BoxFuture<'static, Result<Opened, Error>>, connected_by: Instant },
+    Open(Box<Open>),
+}
+
+enum Step {
+    Due,
+    Opened(Opened, Instant),
+    Item(Item),
+    Failed(Error),
+}
+
+struct Open {
+    bytes: BoxStream<'static, Result<bytes::Bytes, Error>>,
+    parser: Parser,
+    connected_by: Instant,
+    connected_at: Option<Instant>,
+    /// Since when the connection has kept us waiting: time that the caller spends elsewhere is no silence.
+    waiting_since: Option<Instant>,
+    /// When the last comment came, if nothing else has come since.
+    last_comment: Option<Instant>,
+    longest_gap: Duration,
+}
+
+struct Polling {
+    due: Instant,
+    page: Option<BoxFuture<'static, Result<Page, Error>>>,
+    backoff: Backoff,
+}
+
+impl<S: Source> Run<S> {
+    pub(crate) fn new(source: S, after: Offset, history: Arc<OnceLock<Uuid>>) -> Self {
+        Self {
+            source,
+            after,
+            history,
+            backoff: Backoff::new(),
+            link: Link::Wait { until: Instant::now() },
+            polling: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to hand on. May be dropped at any time and called again.
+    ///
+    /// After an error, a further call tries again after a wait.
+    pub(crate) async fn next(&mut self) -> Result<Output, Error> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Ok(output);
+            }
+            let polling = async {
+                match &mut self.polling {
+                    Some(polling) => polling.step(&self.source, self.after).await,
+                    None => pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                biased;
+                step = self.link.step() => self.on_step(step),
+                page = polling => self.on_page(page),
+            };
+            if let Err(error) = outcome {
+                let until = Instant::now() + self.backoff.wait(self.source.random(), None);
+                self.link = Link::Wait { until };
+                return Err(error);
+            }
+        }
+    }
+
+    fn on_step(&mut self, step: Step) -> Result<(), Error> {
+        match step {
+            Step::Due => {
+                let connected_by = Instant::now() + CONNECTED_WITHIN;
+                self.link = Link::Opening { opened: self.source.open(self.after), connected_by };
+                Ok(())
+            }
+            Step::Opened(opened, connected_by) => {
+                self.on_position(opened.position)?;
+                self.link = Link::Open(Box::new(Open::new(opened, connected_by)));
+                Ok(())
+            }
+            Step::Item(item) => self.on_item(item),
+            Step::Failed(error) => self.on_failure(error),
+        }
+    }
+
+    /// Another history is another log; a trim point ahead of us means that something is gone for good.
+    fn on_position(&mut self, position: LogPosition) -> Result<(), Error> {
+        let expected = match (self.history.get(), position.history) {
+            (Some(expected), _) => Some(*expected),
+            (None, Some(found)) => Some(*self.history.get_or_init(|| found)),
+            (None, None) => None,
+        };
+        if let Some(expected) = expected
+            && position.history != Some(expected)
+        {
+            return Err(Error::OtherHistory { expected, found: position.history });
+        }
+        if let Some(trim) = position.trim.filter(|trim| *trim > self.after) {
+            self.say(Status::Trimmed { after: self.after, trim });
+        }
+        Ok(())
+    }
+
+    fn on_item(&mut self, item: Item) -> Result<(), Error> {
+        match item {
+            Item::Retry(hint) => self.backoff.hinted(hint),
+            Item::Comment(text) => {
+                if let Some(until) = read_until(&text) {
+                    self.look(until);
+                }
+            }
+            Item::Event(event) if event.name == "connected" => self.on_connected(),
+            Item::Event(event) if event.name == "notification" => {
+                self.on_connected();
+                let notification = Notification::parse(event.data)
+                    .map_err(|source| undecodable("a notification", source))?;
+                self.hand_on(notification);
+            }
+            Item::Event(event) => tracing::debug!(event.name, "an unknown event was skipped"),
+        }
+        Ok(())
+    }
+
+    fn on_connected(&mut self) {
+        let Link::Open(open) = &mut self.link else { return };
+        if open.connected_at.is_none() {
+            open.connected_at = Some(Instant::now());
+            self.polling = None;
+            self.say(Status::Connected { after: self.after });
+        }
+    }
+
+    fn on_failure(&mut self, error: Error) -> Result<(), Error> {
+        if let Link::Open(open) = &self.link
+            && let Some(connected_at) = open.connected_at
+        {
+            self.backoff.good_for(connected_at.elapsed());
+        }
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        let mut wait = self.backoff.wait(self.source.random(), error.retry_after());
+        if let Error::NotConnected(_) = error {
+            wait = STREAM_AGAIN + STREAM_AGAIN.mul_f64(self.source.random());
+            self.polling.get_or_insert_with(Polling::new);
+        }
+        self.link = Link::Wait { until: Instant::now() + wait };
+        self.say(if self.polling.is_some() {
+            Status::Polling { error, stream_again: wait }
+        } else {
+            Status::Waiting { error, wait }
+        });
+        Ok(())
+    }
+
+    fn on_page(&mut self, page: Result<Page, Error>) -> Result<(), Error> {
+        let Some(polling) = &mut self.polling else { return Ok(()) };
+        let page = match page {
+            Ok(page) => page,
+            Err(error) if error.is_retryable() => {
+                let wait = polling.backoff.wait(self.source.random(), error.retry_after());
+                let wait = wait.max(POLL_INTERVAL);
+                polling.due = Instant::now() + wait;
+                self.say(Status::Waiting { error, wait });
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        polling.backoff = Backoff::new();
+        let before = self.after;
+        self.on_position(page.position)?;
+        for notification in page.notifications {
+            self.hand_on(notification);
+        }
+        let more = self.after > before;
+        if let Some(until) = page.until {
+            self.look(until);
+        }
+        if let Some(polling) = &mut self.polling {
+            let pause = if more { Duration::ZERO } else { POLL_INTERVAL };
+            polling.due = Instant::now() + pause;
+        }
+        Ok(())
+    }
+
+    /// Invariant: offsets handed on ascend, so what a poll and a stream both bring goes out once.
+    fn hand_on(&mut self, notification: Notification) {
+        if notification.offset() > self.after {
+            self.after = notification.offset();
+            self.outputs.push_back(Output::Notification(notification));
+        }
+    }
+
+    fn look(&mut self, until: Offset) {
+        if until > self.after {
+            self.after = until;
+            self.outputs.push_back(Output::Looked(until));
+        }
+    }
+
+    fn say(&mut self, status: Status) {
+        self.outputs.push_back(Output::Status(status));
+    }
+}
+
+impl Link {
+    async fn step(&mut self) -> Step {
+        match self {
+            Self::Wait { until } => {
+                sleep_until(*until).await;
+                Step::Due
+            }
+            Self::Opening { opened, connected_by } => {
+                match timeout_at(*connected_by, Pin::as_mut(opened)).await {
+                    Ok(Ok(opened)) => Step::Opened(opened, *connected_by),
+                    Ok(Err(error)) => Step::Failed(error),
+                    Err(_) => Step::Failed(Error::NotConnected(CONNECTED_WITHIN)),
+                }
+            }
+            Self::Open(open) => match open.item().await {
+                Ok(item) => Step::Item(item),
+                Err(error) => Step::Failed(error),
+            },
+        }
+    }
+}
+
+impl Open {
+    fn new(opened: Opened, connected_by: Instant) -> Self {
+        Self {
+            bytes: opened.bytes,
+            parser: Parser::new(),
+            connected_by,
+            connected_at: None,
+            waiting_since: None,
+            last_comment: None,
+            longest_gap: Duration::ZERO,
+        }
+    }
+
+    async fn item(&mut self) -> Result<Item, Error> {
+        loop {
+            if let Some(item) = self.parser.item().map_err(too_long)? {
+                self.note_gap(&item);
+                return Ok(item);
+            }
+            let piece = self.piece().await?;
+            self.parser.push(&piece);
+        }
+    }
+
+    async fn piece(&mut self) -> Result<bytes::Bytes, Error> {
+        if let Some(piece) = self.bytes.next().now_or_never() {
+            if self.waiting_since.take().is_none() {
+                // It had come while the caller was elsewhere, nobody knows when.
+                self.last_comment = None;
+            }
+            return piece.unwrap_or(Err(Error::Ended));
+        }
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let silence = SILENCE_MAX.max(self.longest_gap * SILENCE_GAPS);
+        let (deadline, error) = match self.connected_at {
+            Some(_) => (since + silence, Error::Silent(silence)),
+            None => (self.connected_by, Error::NotConnected(CONNECTED_WITHIN)),
+        };
+        let piece = timeout_at(deadline, self.bytes.next()).await.map_err(|_| error)?;
+        self.waiting_since = None;
+        piece.unwrap_or(Err(Error::Ended))
+    }
+
+    fn note_gap(&mut self, item: &Item) {
+        match item {
+            Item::Comment(_) => {
+                let now = Instant::now();
+                if let Some(last) = self.last_comment.replace(now) {
+                    self.longest_gap = self.longest_gap.max(now - last);
+                }
+            }
+            Item::Event(_) => self.last_comment = None,
+            Item::Retry(_) => {}
+        }
+    }
+}
+
+impl Polling {
+    fn new() -> Self {
+        Self { due: Instant::now(), page: None, backoff: Backoff::new() }
+    }
+
+    async fn step(&mut self, source: &impl Source, after: Offset) -> Result<Page, Error> {
+        if self.page.is_none() {
+            sleep_until(self.due).await;
+        }
+        let outcome = self.page.get_or_insert_with(|| source.page(after)).as_mut().await;
+        self.page = None;
+        outcome
+    }
+}
+
+fn too_long(source: sse::TooLong) -> Error {
+    undecodable("an event", source)
+}
+
+/// Herald's heartbeat, `: until 45460`: it has looked that far.
+fn read_until(comment: &[u8]) -> Option<Offset> {
+    str::from_utf8(comment).ok()?.trim().strip_prefix("until ")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
