@@ -1,3 +1,38 @@
-//! One file per command.
+//! One file for each command.
 
+mod append;
+mod completions;
+mod poll;
 pub(crate) mod serve;
+mod stop;
+mod stream;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::Context as _;
+
+use crate::{cli::Command, output};
+
+/// Runs one command to its end.
+pub(crate) fn run(command: Command) -> ExitCode {
+    let outcome = match command {
+        Command::Serve(args) => return serve::run(&args),
+        Command::Append(args) => client(append::run(args)),
+        Command::Poll(args) => client(poll::run(args)),
+        Command::Stream(args) => client(stream::run(args)),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::report(&error),
+    }
+}
+
+/// Runs a client command. One thread is enough for it, and a write to a stdout that nobody reads must not keep the process.
+fn client(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("could not start")?;
+    let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,28 +1,16 @@
 //! One binary, no logic.
 
+mod cli;
 mod commands;
 mod duration;
 mod logging;
+mod output;
 mod settings;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// The server
-    Serve(commands::serve::Args),
-}
+use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Serve(args) => commands::serve::run(&args),
-    }
+    commands::run(cli::Cli::parse().command)
 }

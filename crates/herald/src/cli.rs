@@ -1,0 +1,208 @@
+//! What can be said on the command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, builder::ValueParser};
+use herald_client::Client;
+use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
+use uuid::Uuid;
+
+use crate::commands;
+
+/// Herald keeps notifications in one durable log, and serves them by polling and as event streams.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  herald demo                                   see notifications arrive, with nothing set up
+  herald serve                                  the server, on http://127.0.0.1:8080
+  herald append --her-id 8139764 --type NewMessage \\
+                --message-id 0f84d750-8ce3-4471-a1ac-ab7a55e609c0
+  herald poll   --her-id 8139764 --offset 0     what there is
+  herald stream --her-id 8139764 --offset 0     what there is, and what comes
+
+Exit codes: 0 done, 1 the server refused or failed, 2 wrong usage."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(commands::serve::Args),
+    Append(AppendArgs),
+    Poll(PollArgs),
+    Stream(StreamArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Which server to call, and as whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// The server's address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// Name and version of the calling system, for the header nhn-source-system.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = concat!("herald-cli/", env!("CARGO_PKG_VERSION"))
+    )]
+    source_system: String,
+}
+
+impl ServerArgs {
+    /// A client of that server, or wrong usage.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Client::new(&self.url, &self.source_system)
+            .map_err(|error| crate::output::WrongUsage(error.to_string()).into())
+    }
+}
+
+/// Append notifications: one from flags, or many as NDJSON from a file or stdin.
+///
+/// Prints the server's answer for each, one JSON object a line. Each draft without a notificationId is given one before it is
+/// sent, so that sending it again after a lost answer stores nothing twice.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald append --her-id 8139764 --triggered-by 90215 --type NewMessage \\
+                --message-id 0f84d750-8ce3-4471-a1ac-ab7a55e609c0
+  herald append --file drafts.ndjson
+  generate-drafts | herald append
+
+A draft on one line:
+  {\"relatedMessageId\":\"0f84d750-8ce3-4471-a1ac-ab7a55e609c0\",\"type\":\"NewMessage\",\"notificationReceiverHerId\":8139764}")]
+pub(crate) struct AppendArgs {
+    /// Whom the notification is for.
+    #[arg(long, value_name = "HER-ID", requires_all = ["kind", "message_id"])]
+    pub(crate) her_id: Option<HerId>,
+    /// What happened: NewMessage, RefusedMessage, MessageSentStateUpdated, MessageApprecInfoUpdated or
+    /// MessageDeliveryStateUpdated.
+    #[arg(long = "type", id = "kind", value_name = "TYPE", requires = "her_id")]
+    pub(crate) kind: Option<NotificationType>,
+    /// The message that the notification is about.
+    #[arg(long, value_name = "UUID", requires = "her_id")]
+    pub(crate) message_id: Option<Uuid>,
+    /// Who caused it.
+    #[arg(long, value_name = "HER-ID", requires = "her_id")]
+    pub(crate) triggered_by: Option<HerId>,
+    /// A text for people, at most 1024 characters [default: one by type].
+    #[arg(long, value_name = "TEXT", requires = "her_id", value_parser = parse_description)]
+    pub(crate) description: Option<String>,
+    /// The idempotency key [default: a new one].
+    #[arg(long, value_name = "UUID", requires = "her_id")]
+    pub(crate) notification_id: Option<Uuid>,
+    /// Read drafts from here, one a line; - is stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "her_id")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Fetch one page of notifications, or page after page until none is left.
+///
+/// Prints each notification as the server wrote it, one JSON object a line.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald poll --her-id 8139764 --offset 0
+  herald poll --her-id 8139764 --her-id 8139765 --offset 45459 --limit 10
+  herald poll --her-id 8139764 --offset 0 --follow-pages > all.ndjson")]
+pub(crate) struct PollArgs {
+    /// Whose notifications; may be given again, up to 1500.
+    #[arg(long = "her-id", value_name = "HER-ID", required = true)]
+    pub(crate) her_ids: Vec<HerId>,
+    /// The last offset handled: what is newer comes. 0 is before the oldest.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) offset: Offset,
+    /// How many at most, 1 to 1000; with --follow-pages how many a page [default: 100, with --follow-pages 1000].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: Option<u16>,
+    /// Go on until nothing is left.
+    #[arg(long)]
+    pub(crate) follow_pages: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Stream notifications for ever: those that are stored, then those that come.
+///
+/// Prints each notification as the server wrote it, one JSON object a line, and reconnects by itself. With a checkpoint it goes
+/// on where it was after any end, even a kill: at most the last line comes again, and none is lost.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald stream --her-id 8139764 --offset 0
+  herald stream --her-id 8139764 --offset 0 --checkpoint journal.checkpoint
+  herald stream --her-id 8139764 --offset 0 --idle-exit 5s > all.ndjson
+
+A checkpoint that exists wins over --offset; it is used only for the same HER-ids and the same log.")]
+pub(crate) struct StreamArgs {
+    /// Whose notifications; may be given again.
+    #[arg(long = "her-id", value_name = "HER-ID", required = true)]
+    pub(crate) her_ids: Vec<HerId>,
+    /// The last offset handled: what is newer comes. 0 is before the oldest.
+    #[arg(long, value_name = "OFFSET", required_unless_present = "checkpoint")]
+    pub(crate) offset: Option<Offset>,
+    /// Keep here what is handled, and begin there the next time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Replace the checkpoint only so often, to catch up faster, with so much more to repeat after a kill [default: after each
+    /// line].
+    #[arg(long, value_name = "TIME", requires = "checkpoint", value_parser = duration())]
+    pub(crate) checkpoint_every: Option<Duration>,
+    /// Stop after so many notifications.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max: Option<u64>,
+    /// Stop after so long without a notification.
+    #[arg(long, value_name = "TIME", value_parser = duration())]
+    pub(crate) idle_exit: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Print a script that teaches a shell to complete herald's commands.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald completions bash > /etc/bash_completion.d/herald
+  herald completions fish > ~/.config/fish/completions/herald.fish")]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// A time as people write it, more than nothing.
+fn duration() -> ValueParser {
+    ValueParser::new(|text: &str| match crate::duration::parse(text) {
+        Ok(Duration::ZERO) => Err("must be more than nothing".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+fn parse_description(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        0..=DESCRIPTION_CHARS_MAX => Ok(text.to_owned()),
+        count => {
+            Err(format!("must have at most {DESCRIPTION_CHARS_MAX} characters, it has {count}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,207 @@
+//! `herald append`.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal as _, Read as _},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use herald_client::{Appended, Client, drafts::Batch};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+use super::stop::{Stop, Stopped};
+use crate::{
+    cli::AppendArgs,
+    output::{self, WrongUsage},
+};
+
+/// The longest line that is read; the server takes much shorter ones.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// How many lines may wait to be sent.
+const LINES_WAITING_MAX: usize = 256;
+/// A batch that has a line waits no longer for more, so that a slow producer's lines do not lie here.
+const GATHER_TIME: Duration = Duration::from_millis(100);
+/// An append that a signal meets may take so long to be answered.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Appends what the flags or the lines say.
+pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<()> {
+    let client = args.server.client()?;
+    if args.her_id.is_some() {
+        let draft = draft(&args).to_string();
+        let appended = client.append(&[&draft]).await.context("not appended")?;
+        return print(&appended);
+    }
+    let (input, length) = open(args.file.as_deref())?;
+    Append { client, lines: read_lines(input), progress: progress(length), appended: 0 }.run().await
+}
+
+fn draft(args: &AppendArgs) -> Value {
+    let id = args.notification_id.unwrap_or_else(Uuid::now_v7);
+    let fields = [
+        ("notificationId", Some(Value::from(id.to_string()))),
+        ("relatedMessageId", args.message_id.map(|id| id.to_string().into())),
+        ("type", args.kind.map(|kind| kind.as_str().into())),
+        ("notificationReceiverHerId", args.her_id.map(|her_id| her_id.get().into())),
+        ("notificationTriggeredByHerId", args.triggered_by.map(|her_id| her_id.get().into())),
+        ("description", args.description.as_deref().map(Value::from)),
+    ];
+    let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Value::Object(given.collect::<Map<_, _>>())
+}
+
+/// The lines' source and its length in bytes, if it has one.
+fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    let Some(path) = file.filter(|path| *path != Path::new("-")) else {
+        if io::stdin().is_terminal() {
+            output::say("reading drafts from the terminal, one a line; Ctrl-D ends");
+        }
+        return Ok((Box::new(BufReader::new(io::stdin())), None));
+    };
+    let wrong = |error: io::Error| WrongUsage(format!("--file {}: {error}", path.display()));
+    let file = File::open(path).map_err(wrong)?;
+    let metadata = file.metadata().map_err(wrong)?;
+    if metadata.is_dir() {
+        return Err(wrong(io::ErrorKind::IsADirectory.into()).into());
+    }
+    Ok((Box::new(BufReader::new(file)), metadata.is_file().then_some(metadata.len())))
+}
+
+type Line = anyhow::Result<Vec<u8>>;
+
+/// Reads lines in a thread of their own: reading stdin cannot be given up. It ends with the input or with the receiver.
+fn read_lines(mut input: Box<dyn BufRead + Send>) -> mpsc::Receiver<Line> {
+    let (sender, lines) = mpsc::channel(LINES_WAITING_MAX);
+    std::thread::spawn(move || {
+        loop {
+            let line = match read_line(&mut input) {
+                Ok(line) if line.is_empty() => return,
+                line => line,
+            };
+            let failed = line.is_err();
+            if sender.blocking_send(line).is_err() || failed {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// The next line with its end, or nothing at the end of the input.
+fn read_line(input: &mut impl BufRead) -> Line {
+    let mut line = Vec::new();
+    input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).context("could not read the drafts")?;
+    if line.len() as u64 == LINE_BYTES_MAX {
+        bail!("a line has more than {LINE_BYTES_MAX} bytes");
+    }
+    Ok(line)
+}
+
+struct Append {
+    client: Client,
+    lines: mpsc::Receiver<Line>,
+    progress: ProgressBar,
+    appended: u64,
+}
+
+impl Append {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut stop = Stop::new()?;
+        let mut number = 0;
+        let outcome = loop {
+            let batch = match stop.or(self.gather(&mut number)).await {
+                Ok(Ok(batch)) => batch,
+                Ok(Err(error)) => break Err(error),
+                Err(Stopped) => break Err(anyhow::anyhow!("stopped by a signal")),
+            };
+            if batch.is_empty() {
+                break Ok(());
+            }
+            if let Err(error) = self.send(&batch, &mut stop).await {
+                break Err(error);
+            }
+        };
+        self.progress.finish_and_clear();
+        let appended = self.appended;
+        if outcome.is_ok() && appended == 0 {
+            output::say("there was nothing to append");
+        }
+        outcome.with_context(|| format!("{appended} lines were answered for, then"))
+    }
+
+    /// The next lines, as many as are there; an empty batch at the end of the input.
+    async fn gather(&mut self, number: &mut u64) -> anyhow::Result<Batch> {
+        let mut batch = Batch::new();
+        let mut deadline = None;
+        while !batch.is_full() {
+            let line = match deadline {
+                None => self.lines.recv().await,
+                Some(deadline) => match timeout_at(deadline, self.lines.recv()).await {
+                    Ok(line) => line,
+                    Err(_) => break,
+                },
+            };
+            let Some(line) = line else { break };
+            *number += 1;
+            let line = line.with_context(|| format!("line {number}"))?;
+            self.progress.inc(line.len() as u64);
+            batch.push(*number, &line);
+            if !batch.is_empty() {
+                deadline.get_or_insert_with(|| Instant::now() + GATHER_TIME);
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn send(&mut self, batch: &Batch, stop: &mut Stop) -> anyhow::Result<()> {
+        let mut answer = std::pin::pin!(self.client.append_lines(batch.body()));
+        let outcome = match stop.or(&mut answer).await {
+            Ok(outcome) => outcome,
+            Err(Stopped) => match tokio::time::timeout(ANSWER_WITHIN, &mut answer).await {
+                Ok(outcome) => outcome,
+                Err(_) => bail!(
+                    "stopped by a signal before line {} and those behind it were answered for",
+                    batch.first().unwrap_or_default()
+                ),
+            },
+        };
+        let appended = outcome.map_err(|error| batch.locate(error)).context("not appended")?;
+        self.appended += batch.len() as u64;
+        self.progress.set_message(format!("{} lines", self.appended));
+        self.progress.suspend(|| print(&appended))
+    }
+}
+
+fn print(appended: &Appended) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for answer in &appended.answers {
+        lines.extend_from_slice(answer);
+        lines.push(b'\n');
+    }
+    output::print(&lines)
+}
+
+/// How far it is, on stderr, where that is a terminal.
+fn progress(length: Option<u64>) -> ProgressBar {
+    if !output::has_viewer() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match length {
+        Some(bytes) => {
+            (ProgressBar::new(bytes), "{bar:30} {bytes}/{total_bytes}, {msg}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {msg}"),
+    };
+    let style = ProgressStyle::with_template(template);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}

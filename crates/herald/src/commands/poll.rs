@@ -1,0 +1,74 @@
+//! `herald poll`.
+
+use std::time::Duration;
+
+use herald_client::Page;
+use herald_types::{HerIds, PageLimit};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::spawn_blocking;
+
+use super::stop::{Stop, Stopped};
+use crate::{
+    cli::PollArgs,
+    output::{self, WrongUsage},
+};
+
+/// Prints one page, or all.
+pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
+    let client = args.server.client()?;
+    let her_ids = HerIds::new(args.her_ids.iter().copied())
+        .map_err(|error| WrongUsage(format!("--her-id {error}")))?;
+    let default = if args.follow_pages { PageLimit::MAX } else { PageLimit::DEFAULT };
+    let limit = args.limit.and_then(PageLimit::new).unwrap_or(default);
+    if !args.follow_pages {
+        let Ok(page) = stop.or(client.poll(her_ids.as_slice(), args.offset, limit)).await else {
+            return Ok(());
+        };
+        return print(&mut stop, page?, ProgressBar::hidden()).await.map(drop);
+    }
+    let mut pages = client.pages(her_ids.as_slice(), args.offset, limit);
+    let progress = progress();
+    loop {
+        let page = match stop.or(pages.next()).await {
+            Ok(page) => page?,
+            Err(Stopped) => break,
+        };
+        let Some(page) = page else { break };
+        progress.inc(page.notifications.len() as u64);
+        if let Some(last) = page.notifications.last() {
+            progress.set_message(format!("offset {}", last.offset()));
+        }
+        if print(&mut stop, page, progress.clone()).await? {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// Prints a page. Returns whether a signal came.
+async fn print(stop: &mut Stop, page: Page, progress: ProgressBar) -> anyhow::Result<bool> {
+    let mut lines = Vec::new();
+    for notification in &page.notifications {
+        lines.extend_from_slice(notification.raw().as_bytes());
+        lines.push(b'\n');
+    }
+    let printing = spawn_blocking(move || progress.suspend(|| output::print(&lines)));
+    let (outcome, stopped) = stop.finish(printing).await;
+    outcome.unwrap_or(Ok(()))?;
+    Ok(stopped)
+}
+
+/// How far it is, on stderr, where that is a terminal.
+fn progress() -> ProgressBar {
+    if !output::has_viewer() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{spinner} {human_pos} notifications, {per_sec}, {msg}");
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
