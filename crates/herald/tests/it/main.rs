@@ -1,5 +1,6 @@
 //! The real binary as its users and operators meet it.
 
 mod crash;
+mod foreign;
 mod full_disk;
 mod support;
