@@ -2,8 +2,10 @@
 //!
 //! `cargo xtask foreign` installs them (their scripts and pinned versions are in tests/foreign) and runs these tests.
 
+mod generated;
 mod readers;
 mod schemathesis;
+mod swagger;
 
 use std::{
     path::{Path, PathBuf},
