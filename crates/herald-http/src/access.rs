@@ -3,7 +3,7 @@
 use http::{Method, Request, Response, StatusCode};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
 
@@ -33,14 +33,8 @@ impl Entry {
             answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("");
         let elapsed_ms = elapsed.as_secs_f64() * 1e3;
         let status = status.as_u16();
-        match status {
-            _ if is_probe(route) => {
-                debug!(request_id, method, route, status, elapsed_ms, "answered");
-            }
-            500 => warn!(request_id, method, route, status, elapsed_ms, "answered"),
-            400.. => info!(request_id, method, route, status, elapsed_ms, "answered"),
-            _ => debug!(request_id, method, route, status, elapsed_ms, "answered"),
-        }
+        // What failed is logged where it is decided; this line is for those who look at each request.
+        debug!(request.id = request_id, method, route, status, elapsed_ms, "answered");
     }
 }
 
@@ -57,11 +51,6 @@ fn route_label(path: &str) -> &'static str {
         _ if path.starts_with("/swagger") => "/swagger",
         _ => "other",
     }
-}
-
-/// Whether it is asked every few seconds by machines, which see the answer themselves.
-fn is_probe(route: &str) -> bool {
-    route.starts_with("/health/") || route == "/metrics"
 }
 
 /// The method as a label.

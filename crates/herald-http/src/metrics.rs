@@ -27,8 +27,8 @@ pub const HTTP_REQUESTS: &str = "herald_http_requests_total";
 pub const HTTP_REQUEST_SECONDS: &str = "herald_http_request_seconds";
 /// Connections that are open now.
 pub const HTTP_CONNECTIONS: &str = "herald_http_connections";
-/// Connections cut because their peer took nothing.
-pub const CONNECTIONS_STALLED: &str = "herald_http_connections_stalled_total";
+/// Connections, and streams of HTTP/2 connections, cut because their reader took nothing.
+pub const HTTP_STALLED: &str = "herald_http_stalled_total";
 /// Tries to accept a connection that failed for want of file descriptors or memory.
 pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 
@@ -122,8 +122,9 @@ fn describe() {
     );
     describe_gauge!(HTTP_CONNECTIONS, "Connections that are open now, by port.");
     describe_counter!(
-        CONNECTIONS_STALLED,
-        "Connections cut because their peer took nothing for --stall-timeout."
+        HTTP_STALLED,
+        "Connections, and streams of HTTP/2 connections, cut because their reader took nothing for \
+         --stall-timeout."
     );
     describe_counter!(
         HTTP_ACCEPT_ERRORS,

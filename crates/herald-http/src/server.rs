@@ -6,6 +6,7 @@
 mod connection;
 mod io;
 mod listen;
+mod stall;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -78,8 +79,8 @@ impl Server {
     /// connection, at least until the first stream ends.
     pub async fn run(self, lifecycle: Lifecycle, api: Router, ops: Router) -> Stopped {
         let Self { api: api_listener, ops: ops_listener, settings } = self;
-        let api = Connections::new(api, lifecycle.clone(), settings);
-        let ops = Connections::new(ops, lifecycle.clone(), settings);
+        let api = Connections::new("api", api, lifecycle.clone(), settings);
+        let ops = Connections::new("ops", ops, lifecycle.clone(), settings);
         let accept = async {
             tokio::join!(
                 api_listener.accept_all(|stream| api.serve(stream)),

@@ -15,9 +15,10 @@ use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use metrics::{Gauge, gauge};
 use pin_project_lite::pin_project;
 use tokio::{
     net::TcpStream,
@@ -30,10 +31,15 @@ use tokio_util::{
 use tower::ServiceExt;
 use tracing::debug;
 
-use super::{ServerSettings, io::Guarded};
+use super::{
+    ServerSettings,
+    io::Guarded,
+    stall::{GuardedExecutor, Handed},
+};
 use crate::{
     access,
     lifecycle::{Lifecycle, Phase},
+    metrics::HTTP_CONNECTIONS,
 };
 
 /// How many bytes a request's head may have, request line included: 1500 HER-ids are 27 kB of it.
@@ -59,10 +65,11 @@ pub(super) struct Connections {
 #[derive(Debug)]
 struct Shared {
     router: Router,
-    builder: auto::Builder<TokioExecutor>,
+    builder: auto::Builder<GuardedExecutor>,
     lifecycle: Lifecycle,
     stall_timeout: Duration,
     idle_timeout: Duration,
+    open: Gauge,
     // Requests taken before a stop; later ones are only refused and need no waiting for.
     requests: TaskTracker,
     // No more requests: close when what runs has ended.
@@ -72,7 +79,12 @@ struct Shared {
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, lifecycle: Lifecycle, settings: ServerSettings) -> Self {
+    pub(super) fn new(
+        port: &'static str,
+        router: Router,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+    ) -> Self {
         let requests = TaskTracker::new();
         // Only a closed tracker is ever done; closing does not keep it from counting.
         requests.close();
@@ -80,10 +92,11 @@ impl Connections {
         connections.close();
         let shared = Shared {
             router,
-            builder: builder(settings.idle_timeout),
+            builder: builder(settings),
             lifecycle,
             stall_timeout: settings.stall_timeout,
             idle_timeout: settings.idle_timeout,
+            open: gauge!(HTTP_CONNECTIONS, "port" => port),
             requests,
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -122,20 +135,21 @@ impl Connections {
     }
 }
 
-fn builder(idle_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(settings: ServerSettings) -> auto::Builder<GuardedExecutor> {
+    let mut builder = auto::Builder::new(GuardedExecutor { stall_timeout: settings.stall_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
         .max_buf_size(HEAD_BYTES_MAX)
-        .header_read_timeout(idle_timeout)
+        .header_read_timeout(settings.idle_timeout)
         .keep_alive(true);
     let head_bytes_max = u32::try_from(HEAD_BYTES_MAX).expect("a small constant");
     builder
         .http2()
         .timer(TokioTimer::new())
         // hyper's own limit, 16 kB, is less than 1500 HER-ids.
-        .max_header_list_size(head_bytes_max)
+        // h2 refuses a list that reaches its limit.
+        .max_header_list_size(head_bytes_max + 1)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
         .initial_connection_window_size(UPLOAD_WINDOW_BYTES)
@@ -146,6 +160,7 @@ fn builder(idle_timeout: Duration) -> auto::Builder<TokioExecutor> {
 async fn serve(shared: Arc<Shared>, io: Guarded) {
     let activity = Arc::new(Activity::default());
     let service = Requests { shared: Arc::clone(&shared), activity: Arc::clone(&activity) };
+    let _open = OpenConnection::new(&shared.open);
     let mut connection = pin!(shared.builder.serve_connection(TokioIo::new(io), service));
     let mut closing = pin!(shared.closing.cancelled());
     let mut idle = pin!(sleep(shared.idle_timeout));
@@ -177,6 +192,22 @@ async fn serve(shared: Arc<Shared>, io: Guarded) {
                 }
             }
         }
+    }
+}
+
+/// Counts one connection while it lives.
+struct OpenConnection<'a>(&'a Gauge);
+
+impl<'a> OpenConnection<'a> {
+    fn new(open: &'a Gauge) -> Self {
+        open.increment(1.0);
+        Self(open)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
@@ -252,17 +283,19 @@ impl Service<Request<Incoming>> for Requests {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             entry.answered(&answer);
-            Ok(answer.map(|body| AnswerBody { body, running: Some(running) }))
+            let handed = Handed::of_this_task();
+            Ok(answer.map(|body| AnswerBody { body, running: Some(running), handed }))
         })
     }
 }
 
 pin_project! {
-    /// An answer's body, which knows when it has ended.
+    /// An answer's body, which knows when it has ended, and over HTTP/2 since when a piece of it waits for room.
     struct AnswerBody {
         #[pin]
         body: Body,
         running: Option<Running>,
+        handed: Option<Handed>,
     }
 }
 
@@ -276,6 +309,10 @@ impl HttpBody for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let frame = this.body.poll_frame(cx);
+        if let Some(handed) = this.handed {
+            // Being asked means that the last piece has found room.
+            handed.set(matches!(frame, Poll::Ready(Some(_))).then(Instant::now));
+        }
         if matches!(frame, Poll::Ready(None)) {
             *this.running = None;
         }

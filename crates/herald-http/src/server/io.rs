@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::metrics::CONNECTIONS_STALLED;
+use crate::metrics::HTTP_STALLED;
 
 /// After how long without a byte the system asks whether the peer is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -28,14 +28,16 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// A socket whose peer must take what is written within the stall time-out.
 #[derive(Debug)]
-pub(super) struct Guarded {
-    stream: TcpStream,
+pub(super) struct Guarded<T = TcpStream> {
+    stream: T,
     stall_timeout: Duration,
     // Boxed and made only while a write waits, so that a connection at rest does not pay for it.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
+    /// Sets the socket's options.
+    ///
     /// # Errors
     /// What the system says when the connection is gone already.
     pub(super) fn new(stream: TcpStream, stall_timeout: Duration) -> io::Result<Self> {
@@ -54,12 +56,14 @@ impl Guarded {
         }
         Ok(Self { stream, stall_timeout, stalled: None })
     }
+}
 
-    fn guard<T>(
+impl<T: Unpin> Guarded<T> {
+    fn guard<N>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<N>>,
+    ) -> Poll<io::Result<N>> {
         if let Poll::Ready(result) = write(Pin::new(&mut self.stream), cx) {
             self.stalled = None;
             return Poll::Ready(result);
@@ -67,13 +71,13 @@ impl Guarded {
         let stall_timeout = self.stall_timeout;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall_timeout)));
         ready!(timer.as_mut().poll(cx));
-        counter!(CONNECTIONS_STALLED).increment(1);
+        counter!(HTTP_STALLED, "what" => "connection").increment(1);
         debug!("peer takes nothing, cutting the connection");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "peer takes nothing")))
     }
 }
 
-impl AsyncRead for Guarded {
+impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +87,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -110,5 +114,46 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{Instant, advance},
+    };
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(60);
+    const ROOM: usize = 64;
+
+    fn guarded() -> (Guarded<DuplexStream>, DuplexStream) {
+        let (stream, peer) = duplex(ROOM);
+        (Guarded { stream, stall_timeout: STALL, stalled: None }, peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_after_the_stall_timeout() {
+        let (mut guarded, _peer) = guarded();
+        let began = Instant::now();
+        let error = guarded.write_all(&[0; ROOM + 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), STALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_a_little_in_time_is_not_cut() {
+        let (mut guarded, mut peer) = guarded();
+        let writing = tokio::spawn(async move {
+            guarded.write_all(&[0; ROOM + 10]).await.map(|()| guarded.stalled.is_none())
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+            advance(STALL - Duration::from_millis(1)).await;
+            peer.read_u8().await.unwrap();
+        }
+        assert!(writing.await.unwrap().unwrap());
     }
 }

@@ -1,0 +1,175 @@
+//! A server with routes that hang, stream and count, and plain sockets to ask it.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body, extract::State, routing::get};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use herald_http::{
+    lifecycle::Lifecycle,
+    metrics::Metrics,
+    ops,
+    server::{IDLE_TIMEOUT, Server, ServerSettings, Stopped},
+};
+use herald_log::{Log, LogSettings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
+
+/// Longer than anything here may take; never waited for when all is well.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a test's server differs from the defaults.
+pub(crate) struct Config {
+    pub(crate) drain: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+            idle_timeout: IDLE_TIMEOUT,
+        }
+    }
+}
+
+/// A running server.
+pub(crate) struct Serving {
+    pub(crate) api: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) ended: mpsc::UnboundedReceiver<()>,
+    pub(crate) running: JoinHandle<Stopped>,
+    _dir: tempfile::TempDir,
+}
+
+/// How a test reaches into the routes.
+pub(crate) struct Hooks {
+    /// `/slow` has been entered.
+    pub(crate) entered: Notify,
+    /// Lets `/slow` answer.
+    pub(crate) go_on: Notify,
+    ended: mpsc::UnboundedSender<()>,
+}
+
+/// Tells the test when a streaming answer is dropped.
+struct Ended(mpsc::UnboundedSender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // The test may be over.
+        let _ = self.0.send(());
+    }
+}
+
+impl Serving {
+    /// A server with an open log.
+    pub(crate) fn start(config: &Config) -> Self {
+        let serving = Self::starting(config);
+        let log = Log::open(serving._dir.path(), LogSettings::default()).unwrap();
+        serving.lifecycle.serve(log);
+        serving
+    }
+
+    /// A server whose log is not open yet.
+    pub(crate) fn starting(config: &Config) -> Self {
+        let (sender, ended) = mpsc::unbounded_channel();
+        let hooks = Arc::new(Hooks { entered: Notify::new(), go_on: Notify::new(), ended: sender });
+        let lifecycle = Lifecycle::new(config.drain);
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::bind(ServerSettings {
+            listen: any_port,
+            ops_listen: any_port,
+            stall_timeout: config.stall_timeout,
+            idle_timeout: config.idle_timeout,
+        })
+        .unwrap();
+        let (api, ops) = (server.api_address(), server.ops_address());
+        let ops_routes = ops::router(lifecycle.clone(), Metrics::install());
+        let running =
+            tokio::spawn(server.run(lifecycle.clone(), routes(Arc::clone(&hooks)), ops_routes));
+        let dir = tempfile::tempdir().unwrap();
+        Self { api, ops, lifecycle, hooks, ended, running, _dir: dir }
+    }
+}
+
+fn routes(hooks: Arc<Hooks>) -> Router {
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/slow", get(slow))
+        .route("/silent", get(silent))
+        .route("/endless", get(endless))
+        .with_state(hooks)
+}
+
+async fn slow(State(hooks): State<Arc<Hooks>>) -> &'static str {
+    hooks.entered.notify_one();
+    hooks.go_on.notified().await;
+    "done"
+}
+
+/// One piece, then nothing for ever.
+async fn silent(State(hooks): State<Arc<Hooks>>) -> Body {
+    let ended = Ended(hooks.ended.clone());
+    let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"hello")) });
+    Body::from_stream(first.chain(stream::pending()).map(move |piece| {
+        let _ = &ended;
+        piece
+    }))
+}
+
+/// As much as the reader takes.
+async fn endless(State(hooks): State<Arc<Hooks>>) -> Body {
+    let ended = Ended(hooks.ended.clone());
+    let piece = Bytes::from(vec![b'.'; 16 * 1024]);
+    Body::from_stream(stream::repeat_with(move || {
+        let _ = &ended;
+        Ok::<_, Infallible>(piece.clone())
+    }))
+}
+
+/// Sends a request's head over HTTP/1.1.
+pub(crate) async fn send(stream: &mut TcpStream, path: &str) {
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+}
+
+/// Reads up to and with `end`.
+pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(end.as_bytes()) {
+        match stream.read_u8().await {
+            Ok(byte) => text.push(byte),
+            Err(error) => panic!("{error} after {}", String::from_utf8_lossy(&text)),
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Reads until the server closes; an error of the socket counts as that.
+pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let reading = async {
+        let mut buf = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buf).await {
+            bytes.extend_from_slice(&buf[..count]);
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the server closes");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// One request on a connection of its own; the whole answer.
+pub(crate) async fn ask(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    read_to_end(&mut stream).await
+}
