@@ -3,10 +3,13 @@
 //! The targets are plain functions, so that the corpus is replayed without a fuzzer in every run of the tests.
 
 mod append;
+mod framing;
 mod query;
 
 pub use append::append;
+pub use framing::framing;
 pub use query::query;
 
 /// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 2] = [("append", append), ("query", query)];
+pub const TARGETS: [(&str, fn(&[u8])); 3] =
+    [("append", append), ("framing", framing), ("query", query)];
