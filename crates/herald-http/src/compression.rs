@@ -1,0 +1,33 @@
+//! `gzip` and `zstd` for pages, when asked for; never for streams.
+
+use std::{convert::Infallible, future::ready};
+
+use axum::{body::Body, response::Response};
+use http::{HeaderMap, Request, header};
+use http_body::Body as _;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_http::{CompressionLevel, compression::CompressionLayer};
+
+/// A body below so many bytes is sent as it is: it fits into one packet anyway.
+pub const COMPRESSED_BYTES_MIN: u64 = 256;
+
+/// `response`, compressed as the request's `Accept-Encoding` asks.
+///
+/// Not a layer around the router: that would box every body, streams among them, for the few that ask.
+pub(crate) async fn compress(request: &HeaderMap, response: Response) -> Response {
+    let Some(accept_encoding) = request.get(header::ACCEPT_ENCODING) else { return response };
+    if response.body().size_hint().lower() < COMPRESSED_BYTES_MIN {
+        return response;
+    }
+    let mut asking = Request::new(());
+    asking.headers_mut().insert(header::ACCEPT_ENCODING, accept_encoding.clone());
+    let mut response = Some(response);
+    let answer = service_fn(move |_: Request<()>| {
+        ready(Ok::<_, Infallible>(response.take().expect("asked once")))
+    });
+    let layer = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    match layer.layer(answer).oneshot(asking).await {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,135 @@
+//! The OpenAPI document, made from the handlers, and what their annotations have in common.
+
+pub(crate) mod schemas;
+
+use utoipa::{IntoParams, OpenApi};
+
+pub(crate) use self::problems::{AppendProblems, PlainProblems, ReadProblems, StreamProblems};
+
+mod problems;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Herald",
+        description = "Notifications about messages, by polling and by streaming. Every notification has one global \
+                       offset; a client keeps the offset of the last one that it has handled.",
+    ),
+    servers((url = "/", description = "This server")),
+    tags(
+        (name = "Notifications", description = "Poll, stream and append"),
+        (name = "Service", description = "The service itself; needs no header"),
+    ),
+    components(schemas(schemas::Problem, schemas::Draft)),
+)]
+struct Base;
+
+/// The document without its paths.
+pub(crate) fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+/// The document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = crate::router::documented();
+    problems::finish(&mut document);
+    document
+}
+
+/// The document as JSON.
+///
+/// # Panics
+/// Never: the document is text and numbers.
+#[must_use]
+pub fn json() -> String {
+    let mut json = document().to_pretty_json().expect("a document is text and numbers");
+    json.push('\n');
+    json
+}
+
+/// The headers of every call of the page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct PageHeaders {
+    /// The version of the API.
+    #[param(rename = "api-version", inline, example = "3")]
+    api_version: schemas::ApiVersion,
+    /// Name and version of the calling system; not blank.
+    #[param(
+        rename = "nhn-source-system",
+        min_length = 1,
+        max_length = 512,
+        pattern = r"^[ -~\u00a1-\u00ff]*[!-~\u00a1-\u00ff][ -~\u00a1-\u00ff]*$",
+        example = "MyJournal, v2.4"
+    )]
+    nhn_source_system: String,
+}
+
+/// The query of a poll.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct PollParameters {
+    /// The receivers: 1 to 1500 distinct HER-ids, the name repeated for each.
+    #[param(
+        rename = "HerIds",
+        style = Form,
+        explode,
+        inline,
+        min_items = 1,
+        max_items = 1500,
+        example = json!([8_139_764])
+    )]
+    her_ids: Vec<schemas::HerId>,
+    /// The offset of the last notification handled; only newer ones come back. 0 is before the oldest.
+    #[param(rename = "Offset", minimum = 0, maximum = 9_223_372_036_854_775_807_i64, example = 0)]
+    offset: i64,
+    /// How many notifications to answer with at most.
+    #[param(
+        rename = "NotificationsToFetch",
+        required = false,
+        minimum = 1,
+        maximum = 1000,
+        default = 100
+    )]
+    notifications_to_fetch: i32,
+}
+
+/// The query of a stream.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct StreamParameters {
+    /// The receivers: 1 to 1500 distinct HER-ids, the name repeated for each.
+    #[param(
+        rename = "HerIds",
+        style = Form,
+        explode,
+        inline,
+        min_items = 1,
+        max_items = 1500,
+        example = json!([8_139_764])
+    )]
+    her_ids: Vec<schemas::HerId>,
+    /// The offset of the last notification handled: 0 starts at the oldest, the header `herald-tail` of a poll's
+    /// answer is now. May only be missing where `Last-Event-ID` is given.
+    #[param(rename = "Offset", minimum = 0, maximum = 9_223_372_036_854_775_807_i64, example = 0)]
+    offset: i64,
+}
+
+/// What a reconnecting reader sends by itself.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the derive alone")]
+pub(crate) struct ReconnectHeaders {
+    /// The offset of the last notification seen; replaces `Offset`.
+    #[param(
+        rename = "Last-Event-ID",
+        required = false,
+        minimum = 0,
+        maximum = 9_223_372_036_854_775_807_i64
+    )]
+    last_event_id: i64,
+}

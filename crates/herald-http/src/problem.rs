@@ -1,0 +1,263 @@
+//! Every error of the API to its problem, in one match without a wildcard.
+
+use std::{borrow::Cow, error::Error as StdError, sync::Arc};
+
+use axum::response::{IntoResponse, Response};
+use herald_log::{AppendError, ReadError};
+use herald_types::{
+    NotGranted, Violations,
+    problem::{ProblemDetails, ProblemType},
+};
+use http::{HeaderValue, StatusCode, header};
+
+use crate::lifecycle::Unavailable;
+
+/// After how long an append that the log refused is worth repeating.
+const REFUSED_RETRY_AFTER_SECONDS: u64 = 5;
+/// After how long an append without a known outcome is worth repeating.
+const UNKNOWN_RETRY_AFTER_SECONDS: u64 = 2;
+/// How many refused HER-ids a `detail` names.
+const HER_IDS_NAMED_MAX: usize = 20;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("there is no such path")]
+    NotFound,
+    #[error("the path does not know this method")]
+    MethodNotAllowed,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error("the answer is {produced}, which Accept does not allow")]
+    NotAcceptable { produced: &'static str },
+    #[error("{0}")]
+    UnsupportedMediaType(&'static str),
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("the request is invalid")]
+    Invalid(Violations),
+    #[error(transparent)]
+    NotGranted(#[from] NotGranted),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// An append of one piece of the request failed; `places` are where its drafts stand in the request.
+    #[error("could not append")]
+    Append { source: AppendError, places: Places },
+    /// The request has several pieces, and one behind the first `stored` drafts failed.
+    #[error("could not append all")]
+    Partly { stored: usize, source: Box<Error> },
+    #[error("a handler panicked: {0}")]
+    Panicked(String),
+}
+
+/// Where the drafts of a piece stand in their request.
+#[derive(Debug)]
+pub(crate) enum Places {
+    /// In the array of a JSON body, from its start.
+    Array,
+    /// On these lines of NDJSON.
+    Lines(Vec<u32>),
+}
+
+impl Places {
+    fn name(&self, draft: usize) -> String {
+        match self {
+            Self::Array => format!("notifications[{draft}]."),
+            Self::Lines(lines) => match lines.get(draft) {
+                Some(line) => format!("line {line}: "),
+                None => String::new(),
+            },
+        }
+    }
+}
+
+/// A problem on its way to the outermost layer, which adds the path, the request id and the time.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: ProblemType,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) validation_errors: Option<Vec<String>>,
+    pub(crate) retry_after_seconds: Option<u64>,
+    /// What broke, for the log alone.
+    pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Problem {
+    fn new(kind: ProblemType, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            validation_errors: None,
+            retry_after_seconds: None,
+            cause: None,
+        }
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    fn caused_by(mut self, cause: impl StdError + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// The body, with what only the outermost layer knows.
+    pub(crate) fn details(
+        self,
+        instance: String,
+        request_id: String,
+        timestamp: String,
+    ) -> ProblemDetails {
+        ProblemDetails {
+            kind: self.kind.uri(),
+            title: self.kind.title().to_owned(),
+            status: self.kind.status(),
+            detail: self.detail.into_owned(),
+            instance,
+            error_code: self.kind.error_code(),
+            request_id,
+            validation_errors: self.validation_errors,
+            timestamp,
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use ProblemType as Kind;
+        match error {
+            Error::NotFound => Self::new(Kind::NotFound, "There is no such path."),
+            Error::MethodNotAllowed => Self::new(
+                Kind::MethodNotAllowed,
+                "The path does not know this method; the header Allow names those it knows.",
+            ),
+            Error::Unavailable(unavailable) => Self::from_unavailable(unavailable),
+            Error::NotAcceptable { produced } => Self::new(
+                Kind::NotAcceptable,
+                format!("The answer is {produced}, which the header Accept must allow."),
+            ),
+            Error::UnsupportedMediaType(detail) => Self::new(Kind::UnsupportedMediaType, detail),
+            Error::TooLarge(detail) => Self::new(Kind::TooLarge, detail),
+            Error::Invalid(violations) => Self {
+                validation_errors: Some(violations.into_texts()),
+                ..Self::new(
+                    Kind::InvalidRequest,
+                    "The request is invalid; validationErrors names everything that is wrong.",
+                )
+            },
+            Error::NotGranted(refused) => Self::new(Kind::HerIdNotGranted, not_granted(&refused)),
+            Error::Read(error) => Self::new(
+                Kind::Internal,
+                "The notifications could not be read. Report the requestId if it goes on.",
+            )
+            .caused_by(error),
+            Error::Append { source, places } => Self::from_append(source, &places),
+            Error::Partly { stored, source } => Self::partly(stored, *source),
+            Error::Panicked(_) => {
+                Self::new(Kind::Internal, "Something broke. Report the requestId.").caused_by(error)
+            }
+        }
+    }
+}
+
+impl Problem {
+    fn from_unavailable(unavailable: Unavailable) -> Self {
+        let problem = match unavailable {
+            Unavailable::Starting { .. } => Self::new(
+                ProblemType::NotReady,
+                "The server is starting. Repeat the request later.",
+            ),
+            Unavailable::Stopping { .. } => Self::new(
+                ProblemType::Stopping,
+                "The server is stopping. Repeat the request, which another process may answer.",
+            ),
+        };
+        problem.retry_after(unavailable.retry_after_seconds())
+    }
+
+    fn from_append(error: AppendError, places: &Places) -> Self {
+        let refused = |detail| {
+            Self::new(ProblemType::AppendRefused, detail).retry_after(REFUSED_RETRY_AFTER_SECONDS)
+        };
+        match error {
+            AppendError::ContentDiffers { drafts } => {
+                let texts = drafts.iter().map(|(draft, id)| {
+                    let place = places.name(*draft);
+                    format!("{place}notificationId: {id} is stored with other content")
+                });
+                Self {
+                    validation_errors: Some(texts.collect()),
+                    ..Self::new(
+                        ProblemType::ContentDiffers,
+                        "A notificationId is stored with other content; validationErrors names each.",
+                    )
+                }
+            }
+            AppendError::NoSpace => refused(
+                "There is no room for notifications now. Nothing of this was stored; repeat it later.",
+            )
+            .caused_by(error),
+            AppendError::Poisoned => refused(
+                "The log takes no notifications now. Nothing of this was stored; repeat it later.",
+            )
+            .caused_by(error),
+            AppendError::Closed => {
+                refused("The server is stopping. Nothing of this was stored; repeat it.")
+            }
+            AppendError::Lookup(source) => refused(
+                "The log could not be read. Nothing of this was stored; repeat it later.",
+            )
+            .caused_by(source),
+            AppendError::Unknown(_) => Self::new(
+                ProblemType::OutcomeUnknown,
+                "It is unknown whether this was stored. Repeat it with the same notificationIds, which stores \
+                 nothing twice.",
+            )
+            .retry_after(UNKNOWN_RETRY_AFTER_SECONDS)
+            .caused_by(error),
+        }
+    }
+
+    fn partly(stored: usize, error: Error) -> Self {
+        let mut problem = Self::from(error);
+        if stored > 0 {
+            problem.detail = format!(
+                "{} Before that, {stored} drafts of this request were stored; sending all of it again with the same \
+                 notificationIds is safe.",
+                problem.detail,
+            )
+            .into();
+        }
+        problem
+    }
+}
+
+fn not_granted(refused: &NotGranted) -> String {
+    let named: Vec<_> =
+        refused.her_ids.iter().take(HER_IDS_NAMED_MAX).map(ToString::to_string).collect();
+    let more = match refused.her_ids.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("No access to HER-id {}{more}.", named.join(", "))
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::from_u16(self.kind.status()).expect("a known status");
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}

@@ -1,0 +1,127 @@
+//! `GET /notifications/stream`: Server-Sent Events.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use herald_feed::{Cursor, Stream};
+use herald_types::{StreamQuery, Violations};
+use http::{HeaderName, HeaderValue, Method, header};
+use http_body::Frame;
+use tracing::error;
+
+use crate::{
+    accept::{self, EVENT_STREAM},
+    api::Api,
+    extract::{LAST_EVENT_ID_HEADER, grant, page_headers, text},
+    openapi::{PageHeaders, ReconnectHeaders, StreamParameters, StreamProblems},
+    problem::Error,
+    routes::poll::NO_STORE,
+};
+
+const TEXT_EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Stream notifications
+///
+/// Sends the notifications of these receivers behind `Offset` as Server-Sent Events: first what is stored, then each
+/// new one at once, exactly once and ascending by offset. The first event is `connected`; a comment `: until N` says
+/// now and then how far the stream has looked. The server may end a stream at any time: come back with the offset of
+/// the last notification, as `Offset` or as `Last-Event-ID`.
+#[utoipa::path(
+    get,
+    path = "/notifications/stream",
+    tag = "Notifications",
+    operation_id = "streamNotifications",
+    params(PageHeaders, StreamParameters, ReconnectHeaders),
+    responses(
+        (
+            status = 200,
+            description = "Events until the stream ends",
+            body = String,
+            content_type = "text/event-stream",
+        ),
+        StreamProblems,
+    )
+)]
+pub(crate) async fn stream(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Error> {
+    let log = api.lifecycle.gate()?;
+    let grant = grant(&api.settings.grant, request.headers())?;
+    // Unlike elsewhere, saying nothing is not enough: the page requires the header.
+    if accept::accepts(request.headers(), EVENT_STREAM) != Some(true) {
+        return Err(Error::NotAcceptable { produced: "text/event-stream" });
+    }
+    let (query, source_system) = parse(&request)?;
+    let cursor = Cursor::new(grant.narrow(query.her_ids)?, query.after);
+    // A HEAD asks what a stream would say about itself, and opens none.
+    let body = if request.method() == Method::HEAD {
+        Body::empty()
+    } else {
+        let (heartbeat, ends_at) = (api.settings.heartbeat, api.stream_ends_at());
+        let log = log.clone();
+        Body::new(StreamBody(Stream::new(
+            log,
+            cursor,
+            &api.streams,
+            &source_system,
+            heartbeat,
+            ends_at,
+        )))
+    };
+    let mut response = Response::new(body);
+    let answer = response.headers_mut();
+    answer.insert(header::CONTENT_TYPE, TEXT_EVENT_STREAM);
+    answer.insert(header::CACHE_CONTROL, NO_STORE);
+    answer.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    api.name_place(log, answer);
+    Ok(response)
+}
+
+fn parse(request: &Request) -> Result<(StreamQuery, String), Error> {
+    let mut violations = Violations::new();
+    let source_system = page_headers(request.headers(), &mut violations);
+    // An EventSource that has seen no id yet may send an empty one: that says nothing.
+    let last_event_id =
+        request.headers().get(LAST_EVENT_ID_HEADER).map(|value| text(value.as_bytes()));
+    let last_event_id = last_event_id.as_deref().filter(|id| !id.is_empty());
+    let query = StreamQuery::parse(request.uri().query().unwrap_or(""), last_event_id)
+        .map_err(|more| violations.add_all("", &more))
+        .ok();
+    let parsed = query.zip(source_system.map(std::borrow::Cow::into_owned));
+    violations.none_or(parsed).map_err(Error::Invalid)
+}
+
+/// A stream as the body of an answer.
+struct StreamBody(Stream);
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(match ready!(self.0.poll_bytes(cx)) {
+            Some(Ok(bytes)) => Some(Ok(Frame::data(bytes))),
+            // All that can be said to the reader by now is the end; it will come back.
+            Some(Err(error)) => {
+                error!(%error, "stream ended: could not read");
+                None
+            }
+            None => None,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! A request's body: read within bounds, given up when a stop begins, and read on after an error.
+
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use herald_types::Violations;
+use http::{HeaderMap, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::time::timeout;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{lifecycle::Lifecycle, problem::Error};
+
+/// How much of a body is read on after an error, so that the answer arrives before the connection closes.
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// For how long a body is read on after an error.
+pub const LINGER_MAX: Duration = Duration::from_secs(5);
+/// How long an upload may pause.
+pub const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A request's body, piece by piece.
+pub(crate) struct Upload {
+    body: Body,
+    lifecycle: Lifecycle,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Body, lifecycle: &Lifecycle) -> Self {
+        let stop = Box::pin(lifecycle.stop_signal());
+        Self { body, lifecycle: lifecycle.clone(), stop }
+    }
+
+    /// The next piece, never empty, or `None` at the end.
+    ///
+    /// # Errors
+    /// When a stop begins, when nothing comes for [`UPLOAD_PAUSE_MAX`], and when the body breaks off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = &mut self.stop => {
+                    self.lifecycle.gate()?;
+                    continue;
+                }
+                frame = timeout(UPLOAD_PAUSE_MAX, self.body.frame()) => frame,
+            };
+            match frame {
+                Ok(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    // Trailers, or nothing.
+                    Ok(_) | Err(_) => {}
+                },
+                Ok(Some(Err(error))) => return Err(broken(format!("the body broke off: {error}"))),
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    let seconds = UPLOAD_PAUSE_MAX.as_secs();
+                    return Err(broken(format!("the body paused for more than {seconds} s")));
+                }
+            }
+        }
+    }
+
+    /// All of it, at most `bytes_max`.
+    ///
+    /// # Errors
+    /// As [`Upload::next`], and [`Error::TooLarge`].
+    pub(crate) async fn all(&mut self, bytes_max: usize) -> Result<Vec<u8>, Error> {
+        let too_large = || {
+            Error::TooLarge(format!(
+                "The body is larger than {bytes_max} bytes, the limit of JSON."
+            ))
+        };
+        let size = self.body.size_hint();
+        if size.lower() > bytes_max as u64 {
+            return Err(too_large());
+        }
+        let mut all = Vec::with_capacity(usize::try_from(size.lower()).unwrap_or(0));
+        while let Some(data) = self.next().await? {
+            if data.len() > bytes_max - all.len() {
+                return Err(too_large());
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(all)
+    }
+}
+
+fn broken(text: String) -> Error {
+    let mut violations = Violations::new();
+    violations.add(text);
+    Error::Invalid(violations)
+}
+
+/// A body that, dropped before its end, is read on for a while in a task of its own.
+///
+/// Closing a connection with bytes unread resets it, and a reset may overtake the answer. So whoever answers early,
+/// a handler or the router itself, just drops the body.
+pub(crate) struct Lingering {
+    body: Option<Body>,
+    // Whoever waits for `100 Continue` has not sent anything that would have to be read on.
+    is_under_way: bool,
+}
+
+impl Lingering {
+    /// `body` itself where there is nothing to read.
+    pub(crate) fn wrap(body: Body, headers: &HeaderMap) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        let is_under_way = !headers.contains_key(header::EXPECT);
+        Body::new(Self { body: Some(body), is_under_way })
+    }
+}
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(pin!(body).poll_frame(cx));
+        match frame {
+            Some(Ok(_)) => self.is_under_way = true,
+            Some(Err(_)) | None => self.body = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if self.is_under_way && !body.is_end_stream() {
+            // Bounded by its own limits and by the connection, so nobody needs its handle.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(timeout(LINGER_MAX, read_on(body)));
+            }
+        }
+    }
+}
+
+async fn read_on(mut body: Body) {
+    let mut bytes_left = LINGER_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes_left = match bytes_left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(bytes_left) => bytes_left,
+            None => return,
+        };
+    }
+}
