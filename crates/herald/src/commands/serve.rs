@@ -3,13 +3,16 @@
 use std::{io, process::ExitCode, thread};
 
 use anyhow::Context;
+use herald_feed::OpenStreams;
 use herald_http::{
+    api::{self, Api, ApiSettings},
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops,
-    server::{IDLE_TIMEOUT, Router, Server, ServerSettings},
+    server::{IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
+use herald_types::Grant;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -93,7 +96,15 @@ impl Starting {
     /// Why the log could not be opened.
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
         let Self { settings, server, lifecycle, metrics } = self;
-        let api = Router::new();
+        let api = api::router(Api::new(
+            lifecycle.clone(),
+            OpenStreams::new(),
+            ApiSettings {
+                heartbeat: settings.heartbeat,
+                stream_max_age: settings.stream_max_age,
+                grant: Grant::everything(),
+            },
+        ));
         let ops = ops::router(lifecycle.clone(), metrics.clone());
         let upkeep = async move { metrics.keep_up().await };
         let running = server.run(lifecycle.clone(), api, ops);
