@@ -1,6 +1,6 @@
 //! What can go wrong: one enum per operation.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use uuid::Uuid;
 
@@ -13,9 +13,9 @@ pub enum AppendError {
         /// The place in the request and the id of each.
         drafts: Vec<(usize, Uuid)>,
     },
-    /// There is no room on the disk; nothing happened.
-    #[error("there is no room on the disk")]
-    NoSpace,
+    /// The disk did not take the batch, often because it is full; nothing happened.
+    #[error("the disk did not take the batch")]
+    Refused(#[source] Arc<io::Error>),
     /// An earlier write or sync failed, so the log takes no appends until it is opened again; nothing happened.
     #[error("the log takes no appends after a failed write or sync")]
     Poisoned,
@@ -27,7 +27,7 @@ pub enum AppendError {
     Lookup(#[from] ReadError),
     /// The write or the sync of this very batch failed: it may still appear after a restart.
     #[error("the outcome is unknown, the batch may still appear")]
-    Unknown(#[source] io::Error),
+    Unknown(#[source] Arc<io::Error>),
 }
 
 impl AppendError {
@@ -113,4 +113,15 @@ pub enum OpenError {
         /// What is wrong there.
         what: String,
     },
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { path, source } => Self::Io { doing: "read", path, source },
+            ReadError::Damaged { path, at, what } => {
+                Self::Damaged { path, at, what: what.to_owned() }
+            }
+        }
+    }
 }

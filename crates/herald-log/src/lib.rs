@@ -2,24 +2,59 @@
 //!
 //! This crate refuses to know HTTP, JSON beyond a stored body, and who may read what: it takes [`Receivers`], which
 //! only a grant can make.
+//!
+//! ```text
+//! append ─► sequencer ─► order ─► view ─► read
+//!           numbers,     safe     segments, indexes,
+//!           groups       batches  recent memory ─► tail ─► watch
+//! ```
 
+mod append;
+mod check;
+mod disk;
 mod error;
+mod frame;
+mod order;
 mod page;
+mod retention;
+mod sequencer;
+mod view;
 mod watch;
 
 use std::{
-    collections::HashMap,
+    fmt,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-pub use error::{AppendError, OpenError, ReadError};
-use herald_types::{Draft, Notification, Offset, Receivers, wire};
+use herald_types::{Draft, Offset, Receivers};
 use jiff::Timestamp;
-pub use page::{Page, PageBounds, Record};
+use metrics::{Counter, counter};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
-pub use watch::Watch;
+
+pub use self::{
+    append::Appended,
+    check::{Report, check},
+    error::{AppendError, OpenError, ReadError},
+    page::{Page, PageBounds, Record},
+    watch::Watch,
+};
+use self::{
+    disk::{DataDir, Disk},
+    order::local::Local,
+    retention::Keeper,
+    sequencer::{Handle, Sequencer},
+    view::{View, ViewSettings},
+    watch::Watches,
+};
+
+/// Milliseconds since 1970.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// How the log keeps what it is given.
 #[derive(Clone, Debug)]
@@ -34,47 +69,77 @@ impl Default for LogSettings {
     }
 }
 
-/// What became of one draft.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Its idempotency key.
-    pub notification_id: Uuid,
-    /// Its offset, or that of the first one with this key.
-    pub offset: Offset,
-    /// Its time, or that of the first one with this key, as it is stored.
-    pub created_at: String,
-    /// Whether the key was stored already.
-    pub duplicate: bool,
-}
-
 /// A handle to an open log; clones are the same log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Log(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    history: Uuid,
-    state: Mutex<State>,
-    watches: Arc<watch::Watches>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    records: Vec<(u32, Record)>,
-    ids: HashMap<Uuid, usize>,
+    view: Arc<View>,
+    sequencer: Handle,
+    watches: Arc<Watches>,
+    stopping: Arc<AtomicBool>,
+    // Plain mutexes: held to take a handle out, never across a wait.
+    sequencer_task: Mutex<Option<JoinHandle<()>>>,
+    keeper_task: Mutex<Option<JoinHandle<()>>>,
+    recent_hits: Counter,
+    recent_misses: Counter,
 }
 
 impl Log {
-    /// Opens the log in `dir`, making it if there is none. Blocks while it reads what is there.
+    /// Opens the log in `dir`, making it if there is none. Blocks while it reads what is there, about half a second
+    /// at most after a crash.
     ///
     /// # Errors
     /// [`OpenError`] says what is wrong with the directory.
-    pub fn open(_dir: &Path, _settings: LogSettings) -> Result<Self, OpenError> {
-        let state = Mutex::default();
-        Ok(Self(Arc::new(Inner { history: Uuid::new_v4(), state, watches: Arc::default() })))
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, on which the log's tasks run.
+    pub fn open(dir: &Path, settings: LogSettings) -> Result<Self, OpenError> {
+        let disk = Arc::new(DataDir::open(dir)?);
+        let clock = Arc::new(|| {
+            // A clock before 1970 counts as 1970: frame times never go back anyway.
+            u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
+        });
+        Self::start(disk, ViewSettings::default(), &settings, clock)
     }
 
-    /// Appends `drafts`, 1 to 1000, all or none; answers in their order when they are durable.
+    fn start(
+        disk: Arc<dyn Disk>,
+        view_settings: ViewSettings,
+        settings: &LogSettings,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let view = Arc::new(View::open(disk, view_settings)?);
+        let watches = Arc::new(Watches::default());
+        let order = Local { view: Arc::clone(&view) };
+        let (sequencer, handle) =
+            Sequencer::new(order, Arc::clone(&view), Arc::clone(&watches), Arc::clone(&clock));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let keeper = Keeper {
+            view: Arc::clone(&view),
+            sequencer: handle.clone(),
+            clock,
+            retention: settings.retention,
+            stopping: Arc::clone(&stopping),
+        };
+        let read = |result| counter!("herald_recent_reads_total", "result" => result);
+        Ok(Self(Arc::new(Inner {
+            view,
+            sequencer: handle,
+            watches,
+            stopping,
+            sequencer_task: Mutex::new(Some(tokio::spawn(sequencer.run()))),
+            keeper_task: Mutex::new(Some(tokio::spawn(keeper.run()))),
+            recent_hits: read("hit"),
+            recent_misses: read("miss"),
+        })))
+    }
+
+    /// Appends `drafts`, 1 to 1000, all or none; answers in their order when they are durable. `now` becomes their
+    /// `createdAt`.
+    ///
+    /// A draft whose `notificationId` is stored is not stored again; its answer has the first one's offset and time.
+    /// Dropping the future does not undo an append that is under way.
     ///
     /// # Errors
     /// [`AppendError`] says whether nothing happened or whether the outcome is unknown.
@@ -83,47 +148,12 @@ impl Log {
         drafts: Vec<Draft>,
         now: Timestamp,
     ) -> Result<Vec<Appended>, AppendError> {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut answers = Vec::new();
-        let created_at = wire::time_text(now);
-        for (index, draft) in drafts.iter().enumerate() {
-            let id = draft.notification_id.unwrap_or_else(Uuid::now_v7);
-            if let Some(&at) = state.ids.get(&id) {
-                let stored: Notification =
-                    serde_json::from_slice(&state.records[at].1.body).expect("stored");
-                if !draft.matches(&stored) {
-                    return Err(AppendError::ContentDiffers { drafts: vec![(index, id)] });
-                }
-                answers.push(Appended {
-                    notification_id: id,
-                    offset: stored.offset,
-                    created_at: stored.created_at,
-                    duplicate: true,
-                });
-                continue;
-            }
-            let offset = Offset::new(state.records.len() as u64 + 1).expect("small");
-            let mut body = wire::body_start(draft, id, &created_at);
-            wire::finish_body(&mut body, offset);
-            let at = state.records.len();
-            state.ids.insert(id, at);
-            state.records.push((draft.receiver.get(), Record { offset, body: body.into() }));
-            answers.push(Appended {
-                notification_id: id,
-                offset,
-                created_at: created_at.clone(),
-                duplicate: false,
-            });
-        }
-        drop(state);
-        let mut receivers: Vec<_> = drafts.iter().map(|draft| draft.receiver).collect();
-        receivers.sort_unstable();
-        receivers.dedup();
-        self.0.watches.wake(receivers);
-        Ok(answers)
+        append::append(&self.0.view, &self.0.sequencer, drafts, now).await
     }
 
     /// Reads one page from memory alone, or `None` where the disk must be asked: then call [`Log::read`].
+    ///
+    /// Cost: one map lookup for each receiver, and the page.
     #[must_use]
     pub fn read_recent(
         &self,
@@ -131,29 +161,33 @@ impl Log {
         after: Offset,
         bounds: PageBounds,
     ) -> Option<Page> {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let tail = Offset::new(state.records.len() as u64).expect("small");
-        let mut page = Page::new(after, tail);
-        for (receiver, record) in &state.records {
-            let wanted = receivers.as_slice().binary_search_by_key(receiver, |id| id.get()).is_ok();
-            if wanted && record.offset > after && !page.push(record.clone(), bounds) {
-                break;
-            }
-        }
-        Some(page)
+        let page =
+            self.0.view.with_recent(|recent| recent.read(receivers.as_slice(), after, bounds));
+        let counter = if page.is_some() { &self.0.recent_hits } else { &self.0.recent_misses };
+        counter.increment(1);
+        page
     }
 
     /// Reads one page for `receivers`, oldest first.
     ///
+    /// The records are those with offsets in `(after, until]` that retention has left, each once; gaps are normal.
+    /// `after = 0` starts at the oldest; past the tail is legal and gives an empty page. From memory where that reaches
+    /// back far enough, else from the disk on a thread of its own.
+    ///
     /// # Errors
-    /// [`ReadError`] when the local view cannot be read.
+    /// [`ReadError`] when the disk cannot be read. Receivers without records are not an error.
     pub async fn read(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
     ) -> Result<Page, ReadError> {
-        Ok(self.read_recent(receivers, after, bounds).expect("all is in memory"))
+        if let Some(page) = self.read_recent(receivers, after, bounds) {
+            return Ok(page);
+        }
+        let (view, receivers) = (Arc::clone(&self.0.view), receivers.clone());
+        let read = tokio::task::spawn_blocking(move || view.read(&receivers, after, bounds));
+        read.await.expect("reading a page does not panic, and the runtime outlives its readers")
     }
 
     /// Registers for wake-ups: after any later append for one of `receivers`, the watch is ready once.
@@ -162,31 +196,70 @@ impl Log {
         self.0.watches.register(receivers.clone())
     }
 
-    /// The newest offset visible here, 0 when there is none.
+    /// The newest offset visible here, 0 when there has been none.
+    ///
+    /// # Panics
+    /// Never: a tail is an offset.
     #[must_use]
     pub fn tail(&self) -> Offset {
-        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Offset::new(state.records.len() as u64).expect("small")
+        Offset::new(self.0.view.marks().tail()).expect("a tail is an offset")
     }
 
     /// The newest offset that retention has removed, 0 when there is none.
+    ///
+    /// # Panics
+    /// Never: a trim point is an offset.
     #[must_use]
     pub fn trim_point(&self) -> Offset {
-        Offset::ZERO
+        Offset::new(self.0.view.marks().trim_point).expect("a trim point is an offset")
     }
 
     /// The name of this space of offsets.
     #[must_use]
     pub fn history(&self) -> Uuid {
-        self.0.history
+        self.0.view.history()
     }
 
-    /// Whether a failed sync has poisoned the log: it refuses appends until it is opened again.
+    /// Whether a failed write or sync has poisoned the log: it refuses appends until it is opened again.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        false
+        self.0.view.is_poisoned()
     }
 
-    /// Refuses further appends, finishes those under way, and releases the directory.
-    pub async fn close(&self) {}
+    /// Refuses further appends, finishes those under way, and releases the directory. Reads go on as long as there
+    /// are handles.
+    pub async fn close(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.sequencer.close().await;
+        let task = take(&self.0.sequencer_task);
+        if let Some(task) = task {
+            // A sequencer that has panicked has nothing left to finish.
+            let _ = task.await;
+        }
+        if let Some(task) = take(&self.0.keeper_task) {
+            task.abort();
+            let _ = task.await;
+        }
+        let view = Arc::clone(&self.0.view);
+        let _ = tokio::task::spawn_blocking(move || view.close()).await;
+    }
+}
+
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("history", &self.history()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(task) = take(&self.keeper_task) {
+            task.abort();
+        }
+    }
 }

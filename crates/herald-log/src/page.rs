@@ -12,6 +12,13 @@ pub struct Record {
     pub body: Bytes,
 }
 
+impl Record {
+    /// A record whose offset was read from the disk, where it was an offset when it was written.
+    pub(crate) fn new(offset: u64, body: Bytes) -> Self {
+        Self { offset: Offset::new(offset).expect("stored offsets are offsets"), body }
+    }
+}
+
 /// How much a page may hold: it ends with the record that reaches either bound, and always holds one if there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct PageBounds {

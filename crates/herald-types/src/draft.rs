@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
 
-use crate::{HerId, Notification, NotificationType, Violations, violation::echo};
+use crate::{HerId, Notification, NotificationType, Offset, Violations, violation::echo};
 
 /// The most Unicode scalar values of a description, NUL included.
 pub const DESCRIPTION_CHARS_MAX: usize = 1024;
@@ -50,6 +50,21 @@ impl Draft {
     #[must_use]
     pub fn description(&self) -> &str {
         self.description.as_deref().unwrap_or_else(|| self.kind.default_description())
+    }
+
+    /// What is stored of this draft, but for its offset.
+    #[must_use]
+    pub fn stored(&self, notification_id: Uuid, created_at: &str) -> Notification {
+        Notification {
+            notification_id,
+            related_message_id: self.related_message_id,
+            kind: self.kind,
+            notification_receiver_her_id: self.receiver,
+            notification_triggered_by_her_id: self.triggered_by,
+            description: self.description().to_owned(),
+            created_at: created_at.to_owned(),
+            offset: Offset::ZERO,
+        }
     }
 
     /// Whether appending this draft again is the same as what is stored: a field left out equals whatever is stored.

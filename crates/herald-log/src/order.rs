@@ -1,0 +1,54 @@
+//! A log of batches with a conditional append: the one thing in which a single node and a cluster differ.
+//!
+//! Only the sequencer appends. It numbers a batch behind the position that its view has reached, and the order stores
+//! the batch right behind that position or not at all; so whoever wins, the batch was numbered by somebody who had
+//! seen everything before it.
+
+pub(crate) mod local;
+
+use std::{fmt, io};
+
+use crate::frame::{Batch, Frame};
+
+/// Keeps the order of batches.
+pub(crate) trait Order: Send + 'static {
+    /// Stores `batch` right behind what this replica's view holds, and adds it to the view once it is safe.
+    ///
+    /// # Errors
+    /// [`OrderError`] says whether nothing happened.
+    fn append(&self, batch: Batch) -> impl Future<Output = Result<Frame, OrderError>> + Send;
+
+    /// Nothing waits behind the last batch, which was answered for.
+    fn idle(&self);
+}
+
+/// A batch's place in the order, from 1; 0 is before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position(pub(crate) u64);
+
+impl Position {
+    /// The place right behind.
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// Nothing happened.
+    #[error("the batch was not stored")]
+    Refused(#[source] io::Error),
+    /// Nothing happened, and nothing will until the log is opened again.
+    #[error("the log is poisoned by an earlier failure")]
+    Poisoned,
+    /// The batch may be found behind its position later, or not.
+    #[error("the batch may still appear")]
+    Unknown(#[source] io::Error),
+}

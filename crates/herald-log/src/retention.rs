@@ -1,0 +1,112 @@
+//! When the trim point moves, and the work that waits for no one: sealing full segments, removing trimmed ones.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Gauge, gauge};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{Clock, sequencer::Handle, view::View};
+
+/// The longest time between two looks; a notification is hidden within 10 s of its time.
+const ROUND_MAX: Duration = Duration::from_secs(5);
+/// The shortest.
+const ROUND_MIN: Duration = Duration::from_millis(100);
+/// A segment is rolled when it is older than this part of the retention, so that its disk space comes back in time.
+const SEGMENTS_PER_RETENTION: u32 = 10;
+
+/// Keeps the view in order behind the sequencer's back.
+pub(crate) struct Keeper {
+    pub(crate) view: Arc<View>,
+    pub(crate) sequencer: Handle,
+    pub(crate) clock: Clock,
+    pub(crate) retention: Option<Duration>,
+    /// Ends long work between two of its pieces.
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+struct Meters {
+    bytes: Gauge,
+    segments: Gauge,
+    receivers: Gauge,
+}
+
+impl Keeper {
+    /// Runs for ever; its owner ends it.
+    pub(crate) async fn run(self) {
+        let meters = Meters {
+            bytes: gauge!("herald_log_bytes"),
+            segments: gauge!("herald_log_segments"),
+            receivers: gauge!("herald_log_receivers"),
+        };
+        let round = self.retention.map_or(ROUND_MAX, |retention| {
+            (retention / SEGMENTS_PER_RETENTION).clamp(ROUND_MIN, ROUND_MAX)
+        });
+        let mut rounds = interval(round);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            if let Some(retention) = self.retention {
+                self.retain(retention).await;
+            }
+            let (view, stopping) = (Arc::clone(&self.view), Arc::clone(&self.stopping));
+            let tidied = tokio::task::spawn_blocking(move || {
+                tidy(&view, || !stopping.load(Ordering::Relaxed)).map(|()| view.held())
+            });
+            match tidied.await {
+                Ok(Ok(held)) => {
+                    meters.bytes.set(held.bytes as f64);
+                    meters.segments.set(held.segments as f64);
+                    meters.receivers.set(held.receivers as f64);
+                }
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "could not seal or remove segments, will try again");
+                }
+                Err(panic) => {
+                    tracing::error!(error = &panic as &dyn std::error::Error, "sealing failed");
+                }
+            }
+        }
+    }
+
+    async fn retain(&self, retention: Duration) {
+        let now_ms = (self.clock)();
+        let age_ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let trim_before_ms = now_ms.saturating_sub(age_ms(retention));
+        let roll_before_ms = now_ms.saturating_sub(age_ms(retention / SEGMENTS_PER_RETENTION));
+        let view = Arc::clone(&self.view);
+        let looked = tokio::task::spawn_blocking(move || {
+            // A directory in doubt is said by health and by every append.
+            let _ = view.roll_if_older(roll_before_ms);
+            view.offset_at(trim_before_ms)
+        });
+        match looked.await {
+            Ok(Ok(Some(offset))) => self.sequencer.trim(offset).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "could not find what to trim"
+                );
+            }
+            Err(panic) => {
+                tracing::error!(
+                    error = &panic as &dyn std::error::Error,
+                    "looking for what to trim failed"
+                );
+            }
+        }
+    }
+}
+
+fn tidy(view: &View, go_on: impl Fn() -> bool) -> io::Result<()> {
+    view.remove_trimmed()?;
+    view.seal(go_on)
+}

@@ -1,0 +1,316 @@
+//! The one task that numbers drafts and writes the view: offsets are born here.
+//!
+//! It gathers what waits into one batch (group commit), numbers it from the tail, hands it to the order, and answers
+//! when it is safe. It never waits for the disk to look something up: a request has looked its ids up itself, and what
+//! came after that is in memory. What needs a second look goes back to the request.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use herald_types::Offset;
+use metrics::{Counter, Histogram, counter, histogram};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use crate::{
+    AppendError, Clock,
+    frame::{Batch, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Prepared},
+    order::{Order, OrderError},
+    view::{View, receivers_of, recent::Recent, segment::Marks},
+    watch::Watches,
+};
+
+/// How many requests may wait; those beyond wait for a place, which is the back-pressure on producers.
+const WAITING_MAX: usize = 1024;
+/// How many bytes of records may wait.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// What a request asks of the sequencer.
+pub(crate) struct Request {
+    /// The records that are new as far as the request has seen.
+    pub(crate) records: Vec<Prepared>,
+    /// Where the log stood when it looked.
+    pub(crate) seen: Marks,
+    /// The oldest of its drafts that were stored already: once that is trimmed they are new.
+    pub(crate) oldest_duplicate: Option<Offset>,
+}
+
+/// What became of a request.
+pub(crate) enum Verdict {
+    /// Stored; the first record's offset, the others follow.
+    Stored(Offset),
+    /// What it had seen no longer holds.
+    LookAgain,
+    /// Not stored.
+    Failed(AppendError),
+}
+
+enum Command {
+    Append(Waiting),
+    Trim(Offset, oneshot::Sender<()>),
+    Close,
+}
+
+struct Waiting {
+    request: Request,
+    count: u64,
+    bytes: usize,
+    answer: oneshot::Sender<Verdict>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Hands requests to the sequencer.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
+}
+
+impl Handle {
+    /// Waits for a place, then for the verdict.
+    pub(crate) async fn append(&self, request: Request) -> Verdict {
+        let closed = || Verdict::Failed(AppendError::Closed);
+        let bytes = request.records.iter().map(Prepared::bytes_max).sum::<usize>();
+        let permits = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits 32 bits");
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
+            return closed();
+        };
+        let (answer, verdict) = oneshot::channel();
+        let count = request.records.len() as u64;
+        let waiting = Waiting { request, count, bytes, answer, _room: room };
+        if self.commands.send(Command::Append(waiting)).await.is_err() {
+            return closed();
+        }
+        verdict.await.unwrap_or_else(|_| closed())
+    }
+
+    /// Moves the trim point to `offset` with the next batch, and waits until that is safe.
+    pub(crate) async fn trim(&self, offset: Offset) {
+        let (done, trimmed) = oneshot::channel();
+        if self.commands.send(Command::Trim(offset, done)).await.is_ok() {
+            // Without an answer the next round of retention tries again.
+            let _ = trimmed.await;
+        }
+    }
+
+    /// Refuses what comes from now on; what waits is still stored.
+    pub(crate) async fn close(&self) {
+        let _ = self.commands.send(Command::Close).await;
+    }
+}
+
+/// The task's own side.
+pub(crate) struct Sequencer<O> {
+    pub(crate) order: O,
+    pub(crate) view: Arc<View>,
+    pub(crate) watches: Arc<Watches>,
+    pub(crate) clock: Clock,
+    commands: mpsc::Receiver<Command>,
+    waiting: VecDeque<Waiting>,
+    trim_to: Option<Offset>,
+    trimmers: Vec<oneshot::Sender<()>>,
+    closing: bool,
+    meters: Meters,
+}
+
+struct Meters {
+    append_seconds: Histogram,
+    batch_records: Histogram,
+    batch_bytes: Histogram,
+    wakes: Counter,
+}
+
+/// The drafts of several requests that become one batch.
+struct Group {
+    requests: Vec<Waiting>,
+    ids: HashSet<Uuid>,
+    bytes: usize,
+}
+
+impl<O: Order> Sequencer<O> {
+    /// The task and the handle to it.
+    pub(crate) fn new(
+        order: O,
+        view: Arc<View>,
+        watches: Arc<Watches>,
+        clock: Clock,
+    ) -> (Self, Handle) {
+        let (sender, commands) = mpsc::channel(WAITING_MAX);
+        let meters = Meters {
+            append_seconds: histogram!("herald_log_append_seconds"),
+            batch_records: histogram!("herald_log_batch_records"),
+            batch_bytes: histogram!("herald_log_batch_bytes"),
+            wakes: counter!("herald_wakes_total"),
+        };
+        let sequencer = Self {
+            order,
+            view,
+            watches,
+            clock,
+            commands,
+            waiting: VecDeque::new(),
+            trim_to: None,
+            trimmers: Vec::new(),
+            closing: false,
+            meters,
+        };
+        (sequencer, Handle { commands: sender, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) })
+    }
+
+    /// Runs until it is closed or nobody is left who could ask.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if self.waiting.is_empty() && self.trim_to.is_none() {
+                if self.closing {
+                    break;
+                }
+                let Some(command) = self.commands.recv().await else { break };
+                self.take(command);
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.take(command);
+            }
+            let group = self.gather();
+            if !group.requests.is_empty() || self.trim_to.is_some() {
+                self.commit(group).await;
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Append(waiting) => self.waiting.push_back(waiting),
+            Command::Trim(offset, done) => {
+                self.trim_to = self.trim_to.max(Some(offset));
+                self.trimmers.push(done);
+            }
+            Command::Close => {
+                self.closing = true;
+                self.commands.close();
+            }
+        }
+    }
+
+    /// Takes what fits into one batch, in turn. A request with an id that is in the batch already waits for the next.
+    fn gather(&mut self) -> Group {
+        let mut group = Group { requests: Vec::new(), ids: HashSet::new(), bytes: HEADER_BYTES };
+        let mut put_off = VecDeque::new();
+        self.view.with_recent(|recent| {
+            while let Some(waiting) = self.waiting.pop_front() {
+                if group.bytes + waiting.bytes > FRAME_BYTES_MAX {
+                    self.waiting.push_front(waiting);
+                    break;
+                }
+                if must_look_again(&waiting.request, recent) {
+                    // A request that is gone needs no answer.
+                    let _ = waiting.answer.send(Verdict::LookAgain);
+                } else if group.holds_any_of(&waiting.request.records) {
+                    put_off.push_back(waiting);
+                } else {
+                    group.add(waiting);
+                }
+            }
+        });
+        put_off.append(&mut self.waiting);
+        self.waiting = put_off;
+        group
+    }
+
+    async fn commit(&mut self, mut group: Group) {
+        let marks = self.view.marks();
+        let next_offset = marks.next_offset;
+        let trim_point = self.trim_to.take().map_or(0, Offset::get).min(marks.tail());
+        let records: Vec<Prepared> = group
+            .requests
+            .iter_mut()
+            .flat_map(|waiting| waiting.request.records.drain(..))
+            .collect();
+        let batch = Batch {
+            id: rand::random(),
+            first_offset: next_offset,
+            trim_point: trim_point.max(marks.trim_point),
+            time_ms: (self.clock)().max(marks.time_ms),
+            records,
+        };
+        self.meters.batch_records.record(batch.records.len() as f64);
+        self.meters.batch_bytes.record(group.bytes as f64);
+        let began = Instant::now();
+        let stored = self.order.append(batch).await;
+        self.meters.append_seconds.record(began.elapsed());
+        match stored {
+            Ok(frame) => self.answer(group, &frame),
+            Err(error) => refuse(group, error),
+        }
+        for done in self.trimmers.drain(..) {
+            let _ = done.send(());
+        }
+        if self.waiting.is_empty() && self.commands.is_empty() {
+            self.order.idle();
+        }
+    }
+
+    fn answer(&self, group: Group, frame: &Frame) {
+        let mut offset = frame.header.first_offset;
+        for waiting in group.requests {
+            let first = Offset::new(offset).expect("the view has taken it");
+            offset += waiting.count;
+            let _ = waiting.answer.send(Verdict::Stored(first));
+        }
+        let woken = self.watches.wake(receivers_of(frame));
+        self.meters.wakes.increment(woken as u64);
+    }
+}
+
+/// Whether what the request has seen no longer holds: an id of its own came since, a stored one went, or memory does not
+/// reach back to what it saw.
+fn must_look_again(request: &Request, recent: &Recent) -> bool {
+    let tail = request.seen.tail();
+    let came = |record: &Prepared| {
+        recent.find_id(record.notification_id).is_some_and(|offset| offset.get() > tail)
+    };
+    let went =
+        request.oldest_duplicate.is_some_and(|offset| offset.get() <= recent.marks.trim_point);
+    went || !recent.covers(tail) || (recent.marks.tail() > tail && request.records.iter().any(came))
+}
+
+impl Group {
+    fn holds_any_of(&self, records: &[Prepared]) -> bool {
+        records.iter().any(|record| self.ids.contains(&record.notification_id))
+    }
+
+    fn add(&mut self, waiting: Waiting) {
+        self.bytes += waiting.bytes;
+        self.ids.extend(waiting.request.records.iter().map(|record| record.notification_id));
+        self.requests.push(waiting);
+    }
+}
+
+fn refuse(group: Group, error: OrderError) {
+    let again: Box<dyn Fn() -> AppendError> = match error {
+        OrderError::Poisoned => Box::new(|| AppendError::Poisoned),
+        OrderError::Refused(source) => {
+            tracing::warn!(
+                error = &source as &dyn std::error::Error,
+                "the disk did not take a batch"
+            );
+            let source = Arc::new(source);
+            Box::new(move || AppendError::Refused(Arc::clone(&source)))
+        }
+        OrderError::Unknown(source) => {
+            tracing::error!(
+                error = &source as &dyn std::error::Error,
+                "a write or sync failed: the log takes no appends until the server is started again",
+            );
+            let source = Arc::new(source);
+            Box::new(move || AppendError::Unknown(Arc::clone(&source)))
+        }
+    };
+    for waiting in group.requests {
+        let _ = waiting.answer.send(Verdict::Failed(again()));
+    }
+}

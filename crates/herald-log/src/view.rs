@@ -1,0 +1,425 @@
+//! What this replica can answer from: segments on its disk, their indexes, and the newest records in memory.
+//!
+//! Synchronous; it knows no clock, no network and no runtime. One writer adds batches, any number of readers read.
+
+pub(crate) mod index;
+mod merge;
+pub(crate) mod open;
+pub(crate) mod recent;
+pub(crate) mod segment;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use herald_types::{HerId, Offset, Receivers};
+use uuid::Uuid;
+
+use self::{
+    index::{FileIndex, Index, MemoryIndex},
+    recent::Recent,
+    segment::{Header, Marks, Segment, index_name},
+};
+use crate::{
+    ReadError,
+    disk::{self, Disk},
+    frame::{self, Batch, FRAME_BYTES_MAX, Frame},
+    order::OrderError,
+    page::{Page, PageBounds, Record},
+};
+
+/// Room that only frames without records may use, so that a full disk cannot keep retention from freeing it.
+const HEADROOM_BYTES: u64 = 4 << 10;
+/// An index file is written and synced in pieces of so many bytes, so that appends do not wait behind all of it.
+const SEAL_PIECE_BYTES: usize = 1 << 20;
+
+/// A segment that cannot be rolled takes no more frames from here on: places in it are numbers of 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// How far a segment's offsets may lie apart, for the same reason.
+const SEGMENT_OFFSETS_MAX: u64 = 1 << 31;
+
+/// How the view keeps its records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ViewSettings {
+    /// A segment is full when it has so many bytes.
+    pub(crate) segment_bytes: u64,
+    /// Room in a segment is reserved in steps of so many bytes.
+    pub(crate) reserve_step_bytes: u64,
+    /// The newest records stay in memory up to so many bytes.
+    pub(crate) recent_bytes: usize,
+}
+
+impl Default for ViewSettings {
+    fn default() -> Self {
+        // 128 MiB are scanned in about half a second when the server starts, and make some 80 segments of ten million
+        // records' 10 GB: a filter test each for an unknown id.
+        Self { segment_bytes: 128 << 20, reserve_step_bytes: 1 << 20, recent_bytes: 64 << 20 }
+    }
+}
+
+/// The local copy of the log, which a single node's log *is*.
+pub(crate) struct View {
+    disk: Arc<dyn Disk>,
+    settings: ViewSettings,
+    history: Uuid,
+    log_id: Uuid,
+    /// Ascending; the last one is being written. Readers take a copy of the list and let go.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    /// Many readers for the time of a lookup, one writer for the time of adding a batch.
+    recent: RwLock<Recent>,
+    /// Only the sequencer writes, and the keeper when it rolls a segment that has grown old.
+    writer: Mutex<Writer>,
+    /// After a failed write or sync nobody knows what the disk holds: nothing more is written. Set by the writer only;
+    /// an atomic because health asks while a sync holds the writer's lock.
+    poisoned: AtomicBool,
+}
+
+struct Writer {
+    marks: Marks,
+    /// The last frame's header: what an end mark repeats.
+    last: Option<frame::Header>,
+    /// The first byte behind the last frame or end mark.
+    end: u64,
+    /// Up to here there is room.
+    reserved: u64,
+    /// The time of the segment's first frame.
+    segment_time_ms: Option<u64>,
+}
+
+const LOCK: &str = "nothing panics while it holds a lock of the view";
+
+/// What the view holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) segments: usize,
+    pub(crate) bytes: u64,
+    pub(crate) receivers: usize,
+}
+
+impl View {
+    /// The name of the offsets.
+    pub(crate) const fn history(&self) -> Uuid {
+        self.history
+    }
+
+    /// Where the log stands.
+    pub(crate) fn marks(&self) -> Marks {
+        self.recent.read().expect(LOCK).marks
+    }
+
+    /// Asks the recent memory, in which all newest records are.
+    pub(crate) fn with_recent<T>(&self, ask: impl FnOnce(&Recent) -> T) -> T {
+        ask(&self.recent.read().expect(LOCK))
+    }
+
+    /// Stores a batch right behind the last one: one write, one sync; then it is visible.
+    ///
+    /// # Errors
+    /// [`OrderError`] says whether nothing happened. After a failed sync the view takes no more batches.
+    pub(crate) fn commit(&self, batch: &Batch) -> Result<Frame, OrderError> {
+        let mut writer = self.writer.lock().expect(LOCK);
+        if self.is_poisoned() {
+            return Err(OrderError::Poisoned);
+        }
+        let offsets = batch.first_offset - self.written_segment().header.start.next_offset;
+        if writer.end >= self.settings.segment_bytes || offsets > SEGMENT_OFFSETS_MAX {
+            self.roll(&mut writer)?;
+        }
+        let segment = self.written_segment();
+        let position = writer.marks.position;
+        let frame = batch.encode(position.next(), position, segment.header.salt);
+        let marks =
+            writer.marks.after(&frame.header).expect("the sequencer numbers from the marks");
+        self.store(&mut writer, &segment, &frame)?;
+
+        let at = writer.end;
+        writer.end += frame.bytes.len() as u64;
+        writer.marks = marks;
+        writer.last = Some(frame.header);
+        writer.segment_time_ms.get_or_insert(frame.header.time_ms);
+        segment.add(&frame.header, at, &frame.records);
+        // Memory is filled before anyone can be woken; the tail moves under the same lock.
+        self.recent.write().expect(LOCK).add(&frame, marks);
+        Ok(frame)
+    }
+
+    fn store(
+        &self,
+        writer: &mut Writer,
+        segment: &Segment,
+        frame: &Frame,
+    ) -> Result<(), OrderError> {
+        let frame_end = writer.end + frame.bytes.len() as u64;
+        let headroom = if frame.records.is_empty() { 0 } else { HEADROOM_BYTES };
+        let needed = frame_end + headroom;
+        if needed > writer.reserved {
+            let step = needed.next_multiple_of(self.settings.reserve_step_bytes);
+            let reserve = |to| segment.file.reserve(writer.reserved, to).map(|()| to);
+            writer.reserved =
+                reserve(step).or_else(|_| reserve(needed)).map_err(OrderError::Refused)?;
+        }
+        if let Err(error) = segment.file.write_all_at(&frame.bytes, writer.end) {
+            // What was written of the frame is cut off again, and with it the room.
+            if segment.file.set_len(writer.end).is_err() {
+                self.poison();
+                return Err(OrderError::Unknown(error));
+            }
+            writer.reserved = writer.end;
+            return Err(OrderError::Refused(error));
+        }
+        segment.file.sync_data().map_err(|error| {
+            self.poison();
+            OrderError::Unknown(error)
+        })
+    }
+
+    fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Notes behind the last frame that it was answered for, when nothing else waits. No sync.
+    pub(crate) fn mark_end(&self) {
+        let mut writer = self.writer.lock().expect(LOCK);
+        let Some(last) = writer.last.filter(|_| !self.is_poisoned()) else { return };
+        let segment = self.written_segment();
+        let mark = frame::end_mark(&last, segment.header.salt);
+        if writer.end + mark.len() as u64 <= writer.reserved
+            && segment.file.write_all_at(&mark, writer.end).is_ok()
+        {
+            writer.end += mark.len() as u64;
+            writer.last = None;
+        }
+    }
+
+    /// Syncs the end mark, refuses further batches, and lets another process open the directory.
+    pub(crate) fn close(&self) {
+        self.mark_end();
+        if !self.is_poisoned() {
+            // Only the mark is not synced; without it the log opens as after a crash.
+            let _ = self.written_segment().file.sync_data();
+        }
+        self.disk.release();
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    fn written_segment(&self) -> Arc<Segment> {
+        Arc::clone(self.segments.read().expect(LOCK).last().expect("there is always one"))
+    }
+
+    /// Begins a new segment. The old one goes on for a while if there is no room for another.
+    fn roll(&self, writer: &mut Writer) -> Result<(), OrderError> {
+        let header = Header { salt: rand::random(), log_id: self.log_id, start: writer.marks };
+        let name = header.name();
+        let new_name = format!("{name}{}", disk::NEW_SUFFIX);
+        let prepared = self.disk.create(&new_name).and_then(|file| {
+            file.write_all_at(&header.encode(), 0)?;
+            file.sync_data()?;
+            Ok(file)
+        });
+        let file = match prepared {
+            Ok(file) => file,
+            Err(_) if writer.end < SEGMENT_BYTES_MAX => return Ok(()),
+            Err(error) => return Err(OrderError::Refused(error)),
+        };
+        let published = self.disk.rename(&new_name, &name).and_then(|()| self.disk.sync_dir());
+        if let Err(error) = published {
+            // Nobody knows now which of two segments a restart would find last.
+            self.poison();
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "could not publish a segment"
+            );
+            return Err(OrderError::Poisoned);
+        }
+        writer.end = segment::HEADER_BYTES as u64;
+        writer.reserved = writer.end;
+        writer.last = None;
+        writer.segment_time_ms = None;
+        let index = Index::Memory(MemoryIndex::new(writer.marks));
+        let segment = Segment::new(&*self.disk, header, file, index);
+        self.segments.write().expect(LOCK).push(Arc::new(segment));
+        Ok(())
+    }
+
+    /// Begins a new segment if the one being written has frames from before `time_ms`, so that retention can give its
+    /// disk space back.
+    ///
+    /// # Errors
+    /// [`OrderError::Poisoned`] if the directory is in doubt.
+    pub(crate) fn roll_if_older(&self, time_ms: u64) -> Result<(), OrderError> {
+        let mut writer = self.writer.lock().expect(LOCK);
+        let is_old = writer.segment_time_ms.is_some_and(|first| first < time_ms);
+        if is_old && !self.is_poisoned() { self.roll(&mut writer) } else { Ok(()) }
+    }
+
+    /// Writes the index files of full segments that have none. Calls `go_on` between pieces; `false` ends it.
+    ///
+    /// # Errors
+    /// What the disk said; the indexes stay in memory, and it may be tried again.
+    pub(crate) fn seal(&self, go_on: impl Fn() -> bool) -> io::Result<()> {
+        let segments = self.segments.read().expect(LOCK).clone();
+        let (_, full) = segments.split_last().expect("there is always one");
+        for segment in full {
+            let encoded = match &*segment.index.read().expect(LOCK) {
+                Index::Memory(index) => index.encode(segment.header.salt),
+                Index::File(_) => continue,
+            };
+            let name = index_name(&segment.name);
+            let new_name = format!("{name}{}", disk::NEW_SUFFIX);
+            let file = self.disk.create(&new_name)?;
+            let mut at = 0;
+            for piece in encoded.chunks(SEAL_PIECE_BYTES) {
+                if !go_on() {
+                    return Ok(());
+                }
+                file.write_all_at(piece, at)?;
+                file.sync_data()?;
+                at += piece.len() as u64;
+            }
+            self.disk.rename(&new_name, &name)?;
+            self.disk.sync_dir()?;
+            let (path, header) = (self.disk.path(&name), &segment.header);
+            let index = FileIndex::open(&path, file, header.salt, header.start);
+            let index = index.map_err(io::Error::other)?;
+            *segment.index.write().expect(LOCK) = Index::File(Arc::new(index));
+        }
+        Ok(())
+    }
+
+    /// Removes the segments of which nothing is left to read, oldest first.
+    ///
+    /// # Errors
+    /// What the disk said; what is left is tried again later, or removed when the log is opened.
+    pub(crate) fn remove_trimmed(&self) -> io::Result<usize> {
+        let trim_point = self.marks().trim_point;
+        let mut removed = 0;
+        loop {
+            let segment = {
+                let mut segments = self.segments.write().expect(LOCK);
+                if segments.len() < 2 || segments[0].end().tail() > trim_point {
+                    break;
+                }
+                segments.remove(0)
+            };
+            removed += 1;
+            self.disk.remove(&segment.name)?;
+            match self.disk.remove(&index_name(&segment.name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if removed > 0 {
+            self.recent.write().expect(LOCK).forget_trimmed();
+        }
+        Ok(removed)
+    }
+
+    /// The newest offset whose frame's time is `time_ms` or before, if it is above the trim point.
+    ///
+    /// # Errors
+    /// When an index cannot be read.
+    pub(crate) fn offset_at(&self, time_ms: u64) -> Result<Option<Offset>, ReadError> {
+        let trim_point = self.marks().trim_point;
+        let mut newest = None;
+        let segments = self.segments.read().expect(LOCK).clone();
+        for segment in segments {
+            let times = segment.with_index(Index::times)?;
+            let count = times.partition_point(|mark| mark.time_ms <= time_ms);
+            newest = count.checked_sub(1).map(|last| times[last].offset).or(newest);
+            if count < times.len() {
+                break;
+            }
+        }
+        Ok(newest.filter(|offset| *offset > trim_point).and_then(Offset::new))
+    }
+
+    /// Reads one page for `receivers` from the disk and memory, oldest first.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub(crate) fn read(
+        &self,
+        receivers: &Receivers,
+        after: Offset,
+        bounds: PageBounds,
+    ) -> Result<Page, ReadError> {
+        // The upper end is fixed before anything is looked at, so that the page is a consistent cut.
+        let marks = self.marks();
+        let tail = Offset::new(marks.tail()).expect("tails are offsets");
+        let handled = after.get().max(marks.trim_point);
+        let mut page = Page::new(after, tail);
+        let segments = self.segments.read().expect(LOCK).clone();
+        let first = segments.partition_point(|segment| segment.end().tail() <= handled);
+        for segment in &segments[first..] {
+            let limit = bounds.records.get() - page.records().len();
+            let found = segment.find(receivers.as_slice(), handled, tail.get(), limit)?;
+            if !segment.read(&found, |_, record| page.push(record, bounds))? {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Whether a record with this id may be stored; asks nothing but memory.
+    pub(crate) fn may_hold(&self, id: Uuid) -> bool {
+        let segments = self.segments.read().expect(LOCK);
+        segments.iter().rev().any(|segment| segment.may_hold(id))
+    }
+
+    /// The stored record with this id, unless it is trimmed.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub(crate) fn find_id(&self, id: Uuid) -> Result<Option<Record>, ReadError> {
+        let recent = self.with_recent(|recent| recent.record(recent.find_id(id)?));
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let trim_point = self.marks().trim_point;
+        let segments = self.segments.read().expect(LOCK).clone();
+        for segment in segments.iter().rev() {
+            let mut found = None;
+            for posting in segment.find_id(id)? {
+                segment.read(&[posting], |record_at, record| {
+                    found = (record_at.notification_id == id).then_some(record);
+                    found.is_none()
+                })?;
+            }
+            if found.is_some() {
+                return Ok(found.filter(|record| record.offset.get() > trim_point));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How much there is.
+    pub(crate) fn held(&self) -> Held {
+        let segments = self.segments.read().expect(LOCK).clone();
+        let file_bytes = |segment: &Arc<Segment>| segment.file.len().unwrap_or_default();
+        Held {
+            segments: segments.len(),
+            bytes: segments.iter().map(file_bytes).sum(),
+            receivers: self.with_recent(Recent::receivers),
+        }
+    }
+}
+
+const _: () = assert!(SEGMENT_BYTES_MAX + FRAME_BYTES_MAX as u64 <= u32::MAX as u64);
+
+/// The receivers of a frame, distinct.
+pub(crate) fn receivers_of(frame: &Frame) -> Vec<HerId> {
+    let mut receivers: Vec<HerId> = frame.records.iter().map(|record| record.receiver).collect();
+    receivers.sort_unstable();
+    receivers.dedup();
+    receivers
+}

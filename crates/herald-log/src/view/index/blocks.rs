@@ -1,0 +1,99 @@
+//! A file of blocks that bear checksums: whatever small piece is read, all of it was checked.
+
+use std::{io, path::Path, sync::Arc};
+
+use crate::{ReadError, disk::File, frame};
+
+/// The bytes of a block in the file.
+const BLOCK_BYTES: usize = 4096;
+/// What of it is payload; the rest is the checksum.
+const PAYLOAD_BYTES: usize = BLOCK_BYTES - 4;
+
+/// `payload` cut into blocks, the last one filled with zeros.
+pub(super) fn in_blocks(payload: &[u8], salt: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len().div_ceil(PAYLOAD_BYTES) * BLOCK_BYTES);
+    for (number, piece) in (0_u64..).zip(payload.chunks(PAYLOAD_BYTES)) {
+        let at = out.len();
+        out.extend_from_slice(piece);
+        out.resize(at + PAYLOAD_BYTES, 0);
+        let checksum = checksum(salt, number, &out[at..]);
+        out.extend_from_slice(&checksum.to_le_bytes());
+    }
+    out
+}
+
+/// The number counts in, so that a block cannot stand for another.
+fn checksum(salt: u64, number: u64, payload: &[u8]) -> u32 {
+    frame::checksum(salt, &[&number.to_le_bytes(), payload])
+}
+
+pub(super) struct Blocks {
+    file: Arc<dyn File>,
+    salt: u64,
+}
+
+pub(super) enum BlocksError {
+    Io(io::Error),
+    Damaged { at: u64 },
+}
+
+impl BlocksError {
+    /// As an error of the file at `path`.
+    pub(super) fn of(self, path: &Path) -> ReadError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(source) => ReadError::Io { path, source },
+            Self::Damaged { at } => {
+                ReadError::Damaged { path, at, what: "a block's checksum is wrong" }
+            }
+        }
+    }
+}
+
+impl Blocks {
+    pub(super) fn new(file: Arc<dyn File>, salt: u64) -> Self {
+        Self { file, salt }
+    }
+
+    /// `len` bytes of payload from `at` on.
+    pub(super) fn read(&self, at: usize, len: usize) -> Result<Vec<u8>, BlocksError> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        let blocks = at / PAYLOAD_BYTES..(at + len).div_ceil(PAYLOAD_BYTES);
+        let start = at - blocks.start * PAYLOAD_BYTES;
+        let mut bytes = vec![0; blocks.len() * BLOCK_BYTES];
+        let from = (blocks.start * BLOCK_BYTES) as u64;
+        self.file.read_exact_at(&mut bytes, from).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => BlocksError::Damaged { at: from },
+            _ => BlocksError::Io(error),
+        })?;
+        // Moves the payloads together, over the checksums between them.
+        for (index, number) in blocks.clone().enumerate() {
+            let block = &bytes[index * BLOCK_BYTES..][..BLOCK_BYTES];
+            let (payload, sum) = block.split_at(PAYLOAD_BYTES);
+            if frame::u32_at(sum, 0) != checksum(self.salt, number as u64, payload) {
+                return Err(BlocksError::Damaged { at: (number * BLOCK_BYTES) as u64 });
+            }
+            let from = index * BLOCK_BYTES;
+            bytes.copy_within(from..from + PAYLOAD_BYTES, index * PAYLOAD_BYTES);
+        }
+        bytes.copy_within(start..start + len, 0);
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// Reads and checks every block.
+    pub(super) fn check(&self) -> Result<(), BlocksError> {
+        let len = self.file.len().map_err(BlocksError::Io)?;
+        if !len.is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(BlocksError::Damaged { at: len });
+        }
+        let count = usize::try_from(len / BLOCK_BYTES as u64)
+            .map_err(|_| BlocksError::Damaged { at: len })?;
+        for number in 0..count {
+            self.read(number * PAYLOAD_BYTES, PAYLOAD_BYTES)?;
+        }
+        Ok(())
+    }
+}
