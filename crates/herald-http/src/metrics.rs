@@ -40,6 +40,9 @@ const SECONDS_BUCKETS: [f64; 16] = [
 /// Where sizes are counted: from one record to the largest batch.
 const COUNT_BUCKETS: [f64; 12] =
     [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10000.0];
+/// Where bytes are counted: from one record to the largest batch.
+const BYTES_BUCKETS: [f64; 8] =
+    [500.0, 2_000.0, 8_000.0, 32_000.0, 128_000.0, 512_000.0, 2_000_000.0, 8_000_000.0];
 
 /// How often histograms are tidied when nobody scrapes: samples wait in memory until then.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -64,6 +67,12 @@ impl Metrics {
             .get_or_init(|| {
                 let recorder = PrometheusBuilder::new()
                     .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
+                    .and_then(|builder| {
+                        builder.set_buckets_for_metric(
+                            Matcher::Suffix("_bytes".into()),
+                            &BYTES_BUCKETS,
+                        )
+                    })
                     .and_then(|builder| builder.set_buckets(&COUNT_BUCKETS))
                     .expect("the buckets are not empty")
                     .build_recorder();
@@ -130,6 +139,7 @@ fn describe() {
         HTTP_ACCEPT_ERRORS,
         "Tries to accept a connection that failed for want of file descriptors or memory."
     );
+    herald_log::describe_metrics();
     // What must be there before anything has happened.
     gauge!(OPEN_STREAMS).set(0.0);
     gauge!(TAIL_OFFSET).set(0.0);

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use crate::OpenError;
+use crate::{OpenError, meters::sync_seconds};
 
 /// A flat directory of files.
 pub(crate) trait Disk: Send + Sync + 'static {
@@ -192,7 +192,7 @@ impl File for RealFile {
     fn sync_data(&self) -> io::Result<()> {
         let began = Instant::now();
         let synced = self.0.sync_data();
-        metrics::histogram!("herald_log_sync_seconds").record(began.elapsed());
+        sync_seconds().record(began.elapsed());
         synced
     }
 

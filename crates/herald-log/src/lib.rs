@@ -14,6 +14,7 @@ mod check;
 mod disk;
 mod error;
 mod frame;
+mod meters;
 mod order;
 mod page;
 mod retention;
@@ -33,7 +34,6 @@ use std::{
 
 use herald_types::{Draft, Offset, Receivers};
 use jiff::Timestamp;
-use metrics::{Counter, counter};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -41,11 +41,13 @@ pub use self::{
     append::Appended,
     check::{Report, check},
     error::{AppendError, OpenError, ReadError},
+    meters::describe_metrics,
     page::{Page, PageBounds, Record},
     watch::Watch,
 };
 use self::{
     disk::{DataDir, Disk},
+    meters::{AppendMeters, ReadMeters, kinds_of},
     order::local::Local,
     retention::Keeper,
     sequencer::{Handle, Sequencer},
@@ -57,7 +59,7 @@ use self::{
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// How the log keeps what it is given.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
     /// How long a notification is kept; `None` keeps all.
     pub retention: Option<Duration>,
@@ -81,8 +83,8 @@ struct Inner {
     // Plain mutexes: held to take a handle out, never across a wait.
     sequencer_task: Mutex<Option<JoinHandle<()>>>,
     keeper_task: Mutex<Option<JoinHandle<()>>>,
-    recent_hits: Counter,
-    recent_misses: Counter,
+    append_meters: AppendMeters,
+    read_meters: ReadMeters,
 }
 
 impl Log {
@@ -100,13 +102,13 @@ impl Log {
             // A clock before 1970 counts as 1970: frame times never go back anyway.
             u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
         });
-        Self::start(disk, ViewSettings::default(), &settings, clock)
+        Self::start(disk, ViewSettings::default(), settings, clock)
     }
 
     fn start(
         disk: Arc<dyn Disk>,
         view_settings: ViewSettings,
-        settings: &LogSettings,
+        settings: LogSettings,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let view = Arc::new(View::open(disk, view_settings)?);
@@ -122,7 +124,6 @@ impl Log {
             retention: settings.retention,
             stopping: Arc::clone(&stopping),
         };
-        let read = |result| counter!("herald_recent_reads_total", "result" => result);
         Ok(Self(Arc::new(Inner {
             view,
             sequencer: handle,
@@ -130,8 +131,8 @@ impl Log {
             stopping,
             sequencer_task: Mutex::new(Some(tokio::spawn(sequencer.run()))),
             keeper_task: Mutex::new(Some(tokio::spawn(keeper.run()))),
-            recent_hits: read("hit"),
-            recent_misses: read("miss"),
+            append_meters: AppendMeters::new(),
+            read_meters: ReadMeters::new(),
         })))
     }
 
@@ -148,7 +149,10 @@ impl Log {
         drafts: Vec<Draft>,
         now: Timestamp,
     ) -> Result<Vec<Appended>, AppendError> {
-        append::append(&self.0.view, &self.0.sequencer, drafts, now).await
+        let kinds = kinds_of(&drafts);
+        let outcome = append::append(&self.0.view, &self.0.sequencer, drafts, now).await;
+        self.0.append_meters.count(&kinds, &outcome);
+        outcome
     }
 
     /// Reads one page from memory alone, or `None` where the disk must be asked: then call [`Log::read`].
@@ -163,8 +167,12 @@ impl Log {
     ) -> Option<Page> {
         let page =
             self.0.view.with_recent(|recent| recent.read(receivers.as_slice(), after, bounds));
-        let counter = if page.is_some() { &self.0.recent_hits } else { &self.0.recent_misses };
-        counter.increment(1);
+        let meters = &self.0.read_meters;
+        if page.is_some() {
+            meters.hits.increment(1);
+        } else {
+            meters.misses.increment(1);
+        }
         page
     }
 
@@ -176,6 +184,9 @@ impl Log {
     ///
     /// # Errors
     /// [`ReadError`] when the disk cannot be read. Receivers without records are not an error.
+    ///
+    /// # Panics
+    /// When the runtime is shut down under its readers.
     pub async fn read(
         &self,
         receivers: &Receivers,
@@ -187,7 +198,7 @@ impl Log {
         }
         let (view, receivers) = (Arc::clone(&self.0.view), receivers.clone());
         let read = tokio::task::spawn_blocking(move || view.read(&receivers, after, bounds));
-        read.await.expect("reading a page does not panic, and the runtime outlives its readers")
+        read.await.expect("reading a page does not panic")
     }
 
     /// Registers for wake-ups: after any later append for one of `receivers`, the watch is ready once.

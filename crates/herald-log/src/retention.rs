@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
-use metrics::{Gauge, gauge};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{Clock, sequencer::Handle, view::View};
+use crate::{
+    Clock,
+    meters::{HeldMeters, size},
+    sequencer::Handle,
+    view::View,
+};
 
 /// The longest time between two looks; a notification is hidden within 10 s of its time.
 const ROUND_MAX: Duration = Duration::from_secs(5);
@@ -31,20 +35,10 @@ pub(crate) struct Keeper {
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
-struct Meters {
-    bytes: Gauge,
-    segments: Gauge,
-    receivers: Gauge,
-}
-
 impl Keeper {
     /// Runs for ever; its owner ends it.
     pub(crate) async fn run(self) {
-        let meters = Meters {
-            bytes: gauge!("herald_log_bytes"),
-            segments: gauge!("herald_log_segments"),
-            receivers: gauge!("herald_log_receivers"),
-        };
+        let meters = HeldMeters::new();
         let round = self.retention.map_or(ROUND_MAX, |retention| {
             (retention / SEGMENTS_PER_RETENTION).clamp(ROUND_MIN, ROUND_MAX)
         });
@@ -61,9 +55,9 @@ impl Keeper {
             });
             match tidied.await {
                 Ok(Ok(held)) => {
-                    meters.bytes.set(held.bytes as f64);
-                    meters.segments.set(held.segments as f64);
-                    meters.receivers.set(held.receivers as f64);
+                    meters.bytes.set(size(usize::try_from(held.bytes).unwrap_or(usize::MAX)));
+                    meters.segments.set(size(held.segments));
+                    meters.receivers.set(size(held.receivers));
                 }
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;

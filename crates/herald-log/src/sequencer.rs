@@ -10,7 +10,6 @@ use std::{
 };
 
 use herald_types::Offset;
-use metrics::{Counter, Histogram, counter, histogram};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::Instant,
@@ -20,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     AppendError, Clock,
     frame::{Batch, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Prepared},
+    meters::BatchMeters,
     order::{Order, OrderError},
     view::{View, receivers_of, recent::Recent, segment::Marks},
     watch::Watches,
@@ -115,14 +115,7 @@ pub(crate) struct Sequencer<O> {
     trim_to: Option<Offset>,
     trimmers: Vec<oneshot::Sender<()>>,
     closing: bool,
-    meters: Meters,
-}
-
-struct Meters {
-    append_seconds: Histogram,
-    batch_records: Histogram,
-    batch_bytes: Histogram,
-    wakes: Counter,
+    meters: BatchMeters,
 }
 
 /// The drafts of several requests that become one batch.
@@ -141,12 +134,6 @@ impl<O: Order> Sequencer<O> {
         clock: Clock,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(WAITING_MAX);
-        let meters = Meters {
-            append_seconds: histogram!("herald_log_append_seconds"),
-            batch_records: histogram!("herald_log_batch_records"),
-            batch_bytes: histogram!("herald_log_batch_bytes"),
-            wakes: counter!("herald_wakes_total"),
-        };
         let sequencer = Self {
             order,
             view,
@@ -157,7 +144,7 @@ impl<O: Order> Sequencer<O> {
             trim_to: None,
             trimmers: Vec::new(),
             closing: false,
-            meters,
+            meters: BatchMeters::new(),
         };
         (sequencer, Handle { commands: sender, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) })
     }
@@ -237,8 +224,8 @@ impl<O: Order> Sequencer<O> {
             time_ms: (self.clock)().max(marks.time_ms),
             records,
         };
-        self.meters.batch_records.record(batch.records.len() as f64);
-        self.meters.batch_bytes.record(group.bytes as f64);
+        self.meters.records.record(crate::meters::size(batch.records.len()));
+        self.meters.bytes.record(crate::meters::size(group.bytes));
         let began = Instant::now();
         let stored = self.order.append(batch).await;
         self.meters.append_seconds.record(began.elapsed());

@@ -38,6 +38,8 @@ const POSTING_BYTES: usize = 12;
 const ID_BYTES: usize = 8 + POSTING_BYTES;
 /// Frames whose times are this close share an entry of the times, so that retention is late by no more.
 const TIME_STEP_MS: u64 = 1000;
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const RECORD_HEADER_LEN: u32 = RECORD_HEADER_BYTES as u32;
 
 /// Where a record stands in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,7 @@ pub(crate) struct Posting {
 impl Posting {
     /// The first byte behind it.
     pub(crate) const fn end(&self) -> u32 {
-        self.at + RECORD_HEADER_BYTES as u32 + self.body_bytes
+        self.at + RECORD_HEADER_LEN + self.body_bytes
     }
 
     fn decode(bytes: &[u8]) -> Self {

@@ -74,9 +74,9 @@ impl<'a> Cursor<'a> {
                     let middle = rest.start.midpoint(end);
                     let posting = index.postings(middle..middle + 1)?;
                     if is_handled(posting[0].delta) {
-                        rest.start = middle + 1
+                        rest.start = middle + 1;
                     } else {
-                        end = middle
+                        end = middle;
                     }
                 }
                 Ok(Some(Self::File { index, rest, read: Vec::new().into_iter() }))

@@ -387,8 +387,9 @@ fn look_behind(window: &mut Window<'_>, at: u64, salt: u64) -> io::Result<Rest> 
     let mut from = at;
     while from < window.file_len {
         let left = window.file_len - from;
-        let len = left.min(WINDOW_BYTES as u64);
-        let bytes = window.get(from, frame::length(len as usize) as usize)?.unwrap_or_default();
+        let piece = usize::try_from(left).map_or(WINDOW_BYTES, |left| left.min(WINDOW_BYTES));
+        let len = piece as u64;
+        let bytes = window.get(from, piece)?.unwrap_or_default();
         rest.any_bytes |= bytes.iter().any(|byte| *byte != 0);
         for found in memchr::memmem::find_iter(bytes, &frame::MAGIC) {
             if let Some(header) = bytes[found..].first_chunk()
