@@ -3,7 +3,11 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{
-    EnvFilter, filter::ParseError, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter,
+    filter::{LevelFilter, ParseError},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 /// How a line is written.
@@ -19,10 +23,19 @@ pub(crate) enum Format {
 
 /// Reads a filter such as `info` or `info,herald_http=debug`.
 ///
+/// A level alone is Herald's own: what the libraries below say at `debug` and `trace` has requests' heads in it, and must
+/// be asked for by name.
+///
 /// # Errors
 /// What is wrong with the text.
 pub(crate) fn filter(text: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(text)
+    let level: Result<LevelFilter, _> = text.parse();
+    match level {
+        Ok(level) if level > LevelFilter::WARN => {
+            EnvFilter::builder().parse(format!("warn,herald={level}"))
+        }
+        Ok(_) | Err(_) => EnvFilter::builder().parse(text),
+    }
 }
 
 /// Writes the logs of this process from now on. Only the first call counts.
@@ -48,4 +61,23 @@ pub(crate) fn start(format: Format, filter: EnvFilter) {
         let what = what.or(payload.downcast_ref::<String>().map(String::as_str));
         tracing::error!(place, what, "panicked");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_heralds_own() {
+        for (text, shown) in [
+            ("error", "error"),
+            ("warn", "warn"),
+            ("info", "herald=info,warn"),
+            ("TRACE", "herald=trace,warn"),
+            ("debug,h2=trace", "h2=trace,debug"),
+        ] {
+            assert_eq!(filter(text).unwrap().to_string(), shown);
+        }
+        assert!(filter("a=b=c").is_err());
+    }
 }
