@@ -1,6 +1,6 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{io, process::ExitCode, thread};
+use std::{process::ExitCode, thread};
 
 use anyhow::Context;
 use herald_feed::OpenStreams;
@@ -13,27 +13,24 @@ use herald_http::{
 };
 use herald_log::{Log, LogSettings};
 use herald_types::Grant;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-};
-use tracing::{error, info};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 
 pub(crate) use crate::settings::Args;
-use crate::{logging, settings::Settings};
-
-/// The exit code of wrong usage.
-const WRONG_USAGE: u8 = 2;
+use crate::{
+    commands::stop::Stop,
+    logging,
+    output::{self, WrongUsage},
+    settings::Settings,
+};
 
 /// Runs the server until it is told to stop: 0 after a clean stop, 1 when it failed, 2 for wrong settings.
 #[must_use]
 pub(crate) fn run(args: &Args) -> ExitCode {
     let settings = match Settings::read(args, |name| std::env::var_os(name)) {
         Ok(settings) => settings,
-        Err(invalid) => {
-            anstream::eprintln!("error: {invalid}");
-            return WRONG_USAGE.into();
-        }
+        Err(invalid) => return output::report(&WrongUsage(invalid.to_string()).into()),
     };
     let filter = logging::filter(&settings.log_level).expect("checked with the settings");
     logging::start(settings.log_format, filter);
@@ -51,12 +48,14 @@ fn serve_until_signal(settings: &Settings) -> anyhow::Result<()> {
     for (key, value, source) in &settings.origins {
         info!(key = key.name(), value, source = %source, "setting");
     }
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let signals = Signals::new().context("could not listen for signals")?;
+        // Before anything else, so that a stop during the start is heard.
+        let stop = Stop::new()?;
         let starting = Starting::bind(settings)?;
         let lifecycle = starting.lifecycle.clone();
-        tokio::spawn(stop_at_signal(signals, lifecycle));
+        tokio::spawn(stop_at_signal(stop, lifecycle));
         starting.serve().await
     })
 }
@@ -144,33 +143,25 @@ async fn open_log(settings: &Settings) -> anyhow::Result<Log> {
     log.context("could not open the log")
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// The first signal begins the stop, the second ends the process at once: what was acknowledged is durable anyway.
+async fn stop_at_signal(mut stop: Stop, lifecycle: Lifecycle) {
+    stop.asked().await;
+    info!("stopping");
+    lifecycle.stop();
+    stop.asked().await;
+    info!("ending at once");
+    std::process::exit(1);
 }
 
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+/// Takes as many file descriptors as the system lets this process have: each connection needs one, and the usual soft
+/// limit of 1024 is for programs that use `select`.
+fn raise_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, maximum: limits.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => info!(limit = raised.current, "open files"),
+        Err(error) => {
+            warn!(%error, limit = limits.current, "could not raise the limit of open files");
         }
     }
-}
-
-/// The first signal begins the stop, the second ends the process at once: what was acknowledged is durable anyway.
-async fn stop_at_signal(mut signals: Signals, lifecycle: Lifecycle) {
-    let signal = signals.next().await;
-    info!(signal, "stopping");
-    lifecycle.stop();
-    let signal = signals.next().await;
-    info!(signal, "ending at once");
-    std::process::exit(1);
 }

@@ -3,4 +3,5 @@
 mod crash;
 mod foreign;
 mod full_disk;
+mod settings;
 mod support;

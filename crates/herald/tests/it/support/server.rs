@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Server {
     /// Where health and metrics are.
     pub(crate) ops: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    following: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -47,11 +49,11 @@ impl Server {
         let log = Arc::default();
         let (addresses, received) = mpsc::channel();
         let stderr = child.stderr.take().expect("stderr is piped");
-        std::thread::spawn({
+        let following = std::thread::spawn({
             let log = Arc::clone(&log);
             move || follow(stderr, &log, &addresses)
         });
-        Launched { child, log, addresses: received }
+        Launched { child, log, following, addresses: received }
     }
 
     async fn ready(&mut self) {
@@ -81,9 +83,23 @@ impl Server {
 
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().expect("kill is a program");
+        self.signal("-TERM");
         self.child.wait().expect("a child")
+    }
+
+    /// Sends a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        Command::new("kill").args([name, &id]).status().expect("kill is a program");
+    }
+
+    /// Waits until it has ended by itself; how it ended, and its log.
+    pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().expect("a child");
+        if let Some(following) = self.following.take() {
+            following.join().expect("following the log does not panic");
+        }
+        (status, self.log.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
@@ -104,19 +120,20 @@ impl Drop for Server {
 pub(crate) struct Launched {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    following: JoinHandle<()>,
     addresses: mpsc::Receiver<(SocketAddr, SocketAddr)>,
 }
 
 impl Launched {
     /// Waits until both ports are bound.
     pub(crate) fn listening(self) -> Server {
-        let Self { mut child, log, addresses } = self;
+        let Self { mut child, log, following, addresses } = self;
         let Ok((api, ops)) = addresses.recv_timeout(START_WAIT) else {
             child.kill().ok();
             child.wait().ok();
             panic!("the server did not say where it listens: {:#?}", log.lock());
         };
-        Server { child, api, ops, log }
+        Server { child, api, ops, log, following: Some(following) }
     }
 
     /// SIGKILL, wherever its start is.
