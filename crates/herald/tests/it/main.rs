@@ -3,5 +3,6 @@
 mod crash;
 mod foreign;
 mod full_disk;
+mod serve;
 mod settings;
 mod support;
