@@ -195,7 +195,7 @@ impl Problem {
                     )
                 }
             }
-            AppendError::NoSpace => refused(
+            AppendError::Refused(_) => refused(
                 "There is no room for notifications now. Nothing of this was stored; repeat it later.",
             )
             .caused_by(error),
