@@ -14,7 +14,7 @@ use herald_http::{
 use herald_log::{Log, LogSettings};
 use herald_types::Grant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 use tracing::{error, info, warn};
 
 pub(crate) use crate::settings::Args;
@@ -136,7 +136,10 @@ async fn open_log(settings: &Settings) -> anyhow::Result<Log> {
     let dir = settings.data_dir.clone();
     let log_settings = LogSettings { retention: settings.retention };
     let (opened, answer) = oneshot::channel();
+    let runtime = Handle::current();
     thread::Builder::new().name("open-log".into()).spawn(move || {
+        // The log's own tasks run where the server's do.
+        let _entered = runtime.enter();
         let _ = opened.send(Log::open(&dir, log_settings));
     })?;
     let log = answer.await.context("opening the log panicked")?;
