@@ -3,6 +3,7 @@
 mod crash;
 mod foreign;
 mod full_disk;
+mod restart;
 mod serve;
 mod settings;
 mod support;

@@ -127,6 +127,16 @@ async fn streams_end_one_by_one_with_differing_retry_hints() {
 }
 
 #[tokio::test]
+async fn a_second_server_on_a_data_directory_exits_1_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _first = Server::start(dir.path(), &[]).await;
+    let (status, log) = Server::launch(dir.path(), &[]).listening().ended();
+    assert_eq!(status.code(), Some(1));
+    let failed = line(&log, "failed");
+    assert!(failed["error"].as_str().expect("text").contains("in use"), "{failed}");
+}
+
+#[tokio::test]
 async fn an_address_in_use_exits_1_and_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
