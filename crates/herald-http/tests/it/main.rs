@@ -2,7 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod append;
 mod drain;
+mod herald;
+mod openapi;
 mod ops;
+mod order;
+mod page;
+mod poll;
+mod problem;
 mod server;
 mod serving;
+mod stream;
+mod upload;
