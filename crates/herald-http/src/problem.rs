@@ -196,7 +196,7 @@ impl Problem {
                 }
             }
             AppendError::Refused(_) => refused(
-                "There is no room for notifications now. Nothing of this was stored; repeat it later.",
+                "The disk takes no notifications now. Nothing of this was stored; repeat it later.",
             )
             .caused_by(error),
             AppendError::Poisoned => refused(
