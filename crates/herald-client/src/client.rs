@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -107,8 +108,10 @@ impl Client {
             .redirect(Policy::none())
             .tcp_keepalive(Duration::from_secs(15))
             .http1_only();
+        // A proxy of the environment is for the way out of this machine.
+        let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
         #[cfg(feature = "tls")]
-        install_crypto_provider();
+        let builder = with_tls(builder, &base);
         let http = builder.build().map_err(SettingsError::Http)?;
         Ok(Self { http, base, source_system })
     }
@@ -277,6 +280,12 @@ fn parse_base(url: &str) -> Result<Url, SettingsError> {
     Ok(base)
 }
 
+fn is_loopback(base: &Url) -> bool {
+    let host = base.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
 fn parse_source_system(text: &str) -> Result<HeaderValue, SettingsError> {
     let length = text.chars().count();
     if text.trim().is_empty() || length > SOURCE_SYSTEM_CHARS_MAX {
@@ -285,13 +294,15 @@ fn parse_source_system(text: &str) -> Result<HeaderValue, SettingsError> {
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| SettingsError::SourceSystem)
 }
 
-/// The process may have chosen a provider already; then that one is used.
+/// The process may have chosen a provider already; then that one is used. Reading the system's certificates takes tens of
+/// milliseconds, so a client without TLS does without.
 #[cfg(feature = "tls")]
-fn install_crypto_provider() {
+fn with_tls(builder: reqwest::ClientBuilder, base: &Url) -> reqwest::ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Losing the race against another thread means that there is one now.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
+    if base.scheme() == "https" { builder } else { builder.tls_certs_only([]) }
 }
 
 /// Calls until it succeeds, fails for good, or has failed [`RETRIES_MAX`] times more.
@@ -380,6 +391,19 @@ mod tests {
     fn addresses_that_are_none_are_refused() {
         for url in ["", "127.0.0.1:8080", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"] {
             assert!(Client::new(url, "test").is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_known_by_name_and_address() {
+        for (url, loopback) in [
+            ("http://localhost:8080", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:8080/x", true),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
         }
     }
 

@@ -1,0 +1,25 @@
+//! The client against real sockets, and against servers that behave as badly as servers can.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
+
+mod append;
+mod poll;
+mod script;
+mod stream;
+
+use herald_client::{
+    Client,
+    types::{HerId, Offset},
+};
+
+fn client(url: &str) -> Client {
+    Client::new(url, "Journal, v2.4").unwrap()
+}
+
+fn her_ids(range: std::ops::RangeInclusive<u32>) -> Vec<HerId> {
+    range.filter_map(HerId::new).collect()
+}
+
+fn offset(number: u64) -> Offset {
+    Offset::new(number).unwrap()
+}

@@ -1,0 +1,127 @@
+//! Pages: what is asked, what is kept, what is tried again.
+
+use herald_client::{Error, types::PageLimit};
+
+use crate::{
+    client, her_ids, offset,
+    script::{Script, answer, object, page, write},
+};
+
+const HISTORY: &str = "herald-history: 6f9619ff-8b86-d011-b42d-00cf4fc964ff\r\n";
+
+#[tokio::test]
+async fn a_poll_says_who_is_asking_and_what_for() {
+    let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[object(8)])));
+    let limit = PageLimit::new(10).unwrap();
+    let page = client(&server.url).poll(&her_ids(7..=8), offset(5), limit).await.unwrap();
+    assert_eq!(page.notifications[0].raw(), object(8));
+    assert_eq!((page.until, page.position.tail, page.position.history), (None, None, None));
+
+    let request = &server.requests()[0];
+    assert_eq!(request.target(), "GET /notifications");
+    assert_eq!(request.query("HerIds"), ["7", "8"]);
+    assert_eq!((request.after(), request.query("NotificationsToFetch")), (5, vec!["10"]));
+    assert_eq!(request.header("api-version"), Some("3"));
+    assert_eq!(request.header("nhn-source-system"), Some("Journal, v2.4"));
+    assert_eq!(request.header("accept"), Some("application/json"));
+}
+
+#[tokio::test]
+async fn a_page_of_1500_receivers_is_one_request() {
+    let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[])));
+    let receivers = her_ids(2_147_482_148..=2_147_483_647);
+    client(&server.url).poll(&receivers, offset(5), PageLimit::MAX).await.unwrap();
+    assert_eq!(server.requests()[0].query("HerIds").len(), 1500);
+}
+
+#[tokio::test]
+async fn the_headers_of_herald_are_read_and_an_object_over_several_lines_becomes_one() {
+    let headers = format!("herald-until: 20\r\nherald-tail: 30\r\nherald-trim: 3\r\n{HISTORY}");
+    let pretty = object(8).replace(',', ",\n  ");
+    let server = Script::start(move |_, _, stream| {
+        write(stream, page("200 OK", &headers, std::slice::from_ref(&pretty)));
+    });
+    let page = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await.unwrap();
+    assert_eq!(page.notifications[0].raw(), object(8));
+    assert_eq!(page.until, Some(offset(20)));
+    assert_eq!((page.position.tail, page.position.trim), (Some(offset(30)), Some(offset(3))));
+    assert!(page.position.history.is_some());
+}
+
+#[tokio::test]
+async fn only_an_empty_page_is_the_last_and_until_moves_the_next_request() {
+    let server = Script::start(|number, _, stream| {
+        let (headers, objects) = match number {
+            0 => ("", vec![object(6), object(7)]),
+            1 => ("herald-until: 20\r\n", vec![object(8)]),
+            2 => ("", vec![object(20), object(21)]),
+            _ => ("", vec![]),
+        };
+        write(stream, page("200 OK", headers, &objects));
+    });
+    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    let mut offsets = Vec::new();
+    while let Some(page) = pages.next().await.unwrap() {
+        offsets.extend(page.notifications.iter().map(|notification| notification.offset().get()));
+    }
+    assert_eq!(offsets, [6, 7, 8, 21], "20 was said to be looked at already");
+    let asked: Vec<_> = server.requests().iter().map(|request| request.after()).collect();
+    assert_eq!(asked, [5, 7, 20, 21]);
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_itself_does_not_keep_a_client_for_ever() {
+    let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[object(6)])));
+    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    assert!(pages.next().await.unwrap().is_some());
+    assert!(pages.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn pages_of_two_logs_are_not_mixed() {
+    let server = Script::start(|number, _, stream| {
+        let headers = if number == 0 { HISTORY } else { "" };
+        write(stream, page("200 OK", headers, &[object(6 + number as u64)]));
+    });
+    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    assert!(pages.next().await.unwrap().is_some());
+    assert!(matches!(pages.next().await, Err(Error::OtherHistory { .. })));
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_tried_again_three_times_and_no_more() {
+    let server = Script::start(|number, _, stream| match number {
+        0 => write(stream, answer("502 Bad Gateway", "", "<html>")),
+        1 => write(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"),
+        2 => {}
+        _ => write(stream, page("200 OK", "", &[object(8)])),
+    });
+    let poll = client(&server.url);
+    assert!(poll.poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await.is_ok());
+    assert_eq!(server.requests().len(), 4);
+
+    let server = Script::start(|_, _, stream| write(stream, answer("503 No", "", "")));
+    let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+    assert!(poll.unwrap_err().is_retryable());
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn what_does_not_pass_by_itself_is_not_tried_again() {
+    let problem = r#"{"detail":"no","errorCode":1202,"validationErrors":null}"#;
+    for (answer, text) in [
+        (answer("403 Forbidden", "", problem), "403 Forbidden: no"),
+        (answer("204 No Content", "", ""), "204"),
+        (answer("307 Temporary Redirect", "location: /\r\n", ""), "307"),
+        (answer("200 OK", "", "<html>"), "cannot be read"),
+        (answer("200 OK", "", "[]"), "cannot be read"),
+        (answer("200 OK", "", "{}"), "cannot be read"),
+        (page("200 OK", "", &["{}".into()]), "cannot be read"),
+    ] {
+        let server = Script::start(move |_, _, stream| write(stream, &answer));
+        let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+        let error = poll.unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
