@@ -33,10 +33,20 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the server: the API on one port, health and metrics on another.
+    ///
+    /// Each setting comes from its flag, else from the environment, else from the file, else is the default, and is printed at
+    /// the start.
+    #[command(after_help = "\
+Examples:
+  herald serve
+  herald serve --listen 127.0.0.1:8081 --data-dir /var/lib/herald --retention 90d
+  HERALD_HEARTBEAT=5s herald serve --config herald.toml")]
     Serve(commands::serve::Args),
     Append(AppendArgs),
     Poll(PollArgs),
     Stream(StreamArgs),
+    Demo(DemoArgs),
     Completions(CompletionsArgs),
 }
 
@@ -164,6 +174,20 @@ pub(crate) struct StreamArgs {
     pub(crate) idle_exit: Option<Duration>,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+}
+
+/// See notifications arrive: a throw-away server, a producer and the client together.
+///
+/// The server is a real one on a temporary directory; everything goes over HTTP, and nothing is kept.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald demo
+  herald demo --for 20s")]
+pub(crate) struct DemoArgs {
+    /// Stop after so long [default: at Ctrl-C].
+    #[arg(long = "for", value_name = "TIME", value_parser = duration())]
+    pub(crate) time: Option<Duration>,
 }
 
 /// Print a script that teaches a shell to complete herald's commands.

@@ -2,6 +2,7 @@
 
 mod append;
 mod completions;
+mod demo;
 mod poll;
 pub(crate) mod serve;
 mod stop;
@@ -11,7 +12,10 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context as _;
 
-use crate::{cli::Command, output};
+use crate::{
+    cli::{Command, DemoArgs},
+    logging, output,
+};
 
 /// Runs one command to its end.
 pub(crate) fn run(command: Command) -> ExitCode {
@@ -20,6 +24,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Append(args) => client(append::run(args)),
         Command::Poll(args) => client(poll::run(args)),
         Command::Stream(args) => client(stream::run(args)),
+        Command::Demo(args) => demo(args),
         Command::Completions(args) => completions::run(&args),
     };
     match outcome {
@@ -30,9 +35,20 @@ pub(crate) fn run(command: Command) -> ExitCode {
 
 /// Runs a client command. One thread is enough for it, and a write to a stdout that nobody reads must not keep the process.
 fn client(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let filter = logging::filter("warn").context("a filter")?;
+    logging::start(logging::Format::Text, filter);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("could not start")?;
     let outcome = runtime.block_on(command);
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Runs the demo, whose server should not wait for its client.
+fn demo(args: DemoArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("could not start")?;
+    let outcome = runtime.block_on(demo::run(args));
     runtime.shutdown_background();
     outcome
 }

@@ -32,6 +32,14 @@ pub(crate) fn print(lines: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Writes text for people to stdout, in colour only on a terminal.
+pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
+    let choice = anstream::AutoStream::choice(&io::stdout());
+    let mut plain = anstream::AutoStream::new(Vec::new(), choice);
+    plain.write_all(text.as_bytes())?;
+    print(&plain.into_inner())
+}
+
 /// Says something to people. That nobody can hear it is no reason to stop.
 pub(crate) fn say(text: impl Display) {
     let dim = Style::new().dimmed();

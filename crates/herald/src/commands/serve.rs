@@ -1,6 +1,6 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{process::ExitCode, thread};
+use std::{net::SocketAddr, process::ExitCode, thread};
 
 use anyhow::Context;
 use herald_feed::OpenStreams;
@@ -87,6 +87,11 @@ impl Starting {
         info!(%api, %ops, "listening");
         let lifecycle = Lifecycle::new(settings.drain);
         Ok(Self { settings: settings.clone(), server, lifecycle, metrics })
+    }
+
+    /// Where the API and the ops port listen.
+    pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.server.api_address(), self.server.ops_address())
     }
 
     /// Opens the log and serves until the lifecycle is told to stop and the stop is done.

@@ -1,0 +1,187 @@
+//! `herald demo`: a throw-away server, a producer and the client, in one process and over real HTTP.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::builder::styling::{AnsiColor, Style};
+use herald_client::{Client, Cursor, Event, Fields, Notification, Notifications};
+use herald_types::{HerId, NotificationType, Offset};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
+
+use super::{serve::Starting, stop::Stop};
+use crate::{
+    cli::DemoArgs,
+    logging, output,
+    settings::{Args, Settings},
+};
+
+/// The parties of the demo: each sends to the next.
+const PARTIES: [u32; 3] = [8_139_764, 90_215, 8_140_072];
+/// How long the server may take to open an empty log.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long the server may take to stop.
+const DRAIN: &str = "1s";
+
+/// Runs a server on a directory of its own until told to stop, and shows what arrives.
+pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
+    let deadline = args.time.map(|time| Instant::now() + time);
+    logging::start(logging::Format::Auto, logging::filter("warn").context("a filter")?);
+    let directory = tempfile::tempdir().context("could not make a directory for the demo")?;
+    let starting = bind(directory.path())?;
+    let (api, ops) = starting.addresses();
+    let lifecycle = starting.lifecycle.clone();
+    let serving = tokio::spawn(starting.serve());
+    let ready = async {
+        while lifecycle.readiness().is_err() && !serving.is_finished() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let was_ready = timeout(READY_WITHIN, ready).await.is_ok() && !serving.is_finished();
+    let shown = if was_ready {
+        output::print(greeting(api, ops).as_bytes())?;
+        stop.or(show(api, deadline)).await.unwrap_or(Ok(()))
+    } else {
+        Ok(())
+    };
+    lifecycle.stop();
+    serving.await.context("the server panicked")??;
+    if !was_ready {
+        bail!("the server did not become ready");
+    }
+    shown
+}
+
+/// The usual ports if they are free, so that what the documentation says can be tried; else any.
+fn bind(directory: &std::path::Path) -> anyhow::Result<Starting> {
+    let data_dir = directory.to_str().context("the temporary directory's name is not UTF-8")?;
+    let usual = Args {
+        data_dir: Some(data_dir.to_owned()),
+        drain: Some(DRAIN.to_owned()),
+        ..Args::default()
+    };
+    let any = "127.0.0.1:0".to_owned();
+    let free = Args { listen: Some(any.clone()), ops_listen: Some(any), ..usual.clone() };
+    let bind = |args| -> anyhow::Result<_> { Starting::bind(&Settings::read(args, |_| None)?) };
+    bind(&usual).or_else(|_| bind(&free))
+}
+
+fn greeting(api: SocketAddr, ops: SocketAddr) -> String {
+    let [receiver, ..] = PARTIES;
+    format!(
+        "\
+Herald is running, with a producer that sends a message now and then.
+
+  API       http://{api}
+  Swagger   http://{api}/swagger
+  Metrics   http://{ops}/metrics
+
+In another terminal:
+
+  curl -N -H 'api-version: 3' -H 'nhn-source-system: me' -H 'Accept: text/event-stream' \\
+    'http://{api}/notifications/stream?HerIds={receiver}&Offset=0'
+
+Ctrl-C ends it, and nothing is kept. What arrives:
+
+"
+    )
+}
+
+/// Shows what arrives until the deadline, while the producer goes on.
+async fn show(api: SocketAddr, deadline: Option<Instant>) -> anyhow::Result<()> {
+    let client = Client::new(&format!("http://{api}"), "herald-demo")?;
+    let cursor = Cursor::new(PARTIES.into_iter().filter_map(HerId::new), Offset::ZERO)?;
+    let notifications = client.notifications(cursor);
+    let both = async {
+        tokio::select! {
+            outcome = produce(&client) => outcome.context("the producer failed"),
+            outcome = consume(notifications) => outcome,
+        }
+    };
+    match deadline {
+        // The time is up: that is how it should end.
+        Some(deadline) => timeout_at(deadline, both).await.unwrap_or(Ok(())),
+        None => both.await,
+    }
+}
+
+/// One message after the other from a party to the next, with all that happens to it; every third is refused.
+async fn produce(client: &Client) -> anyhow::Result<()> {
+    use NotificationType::{
+        MessageApprecInfoUpdated, MessageDeliveryStateUpdated, MessageSentStateUpdated, NewMessage,
+        RefusedMessage,
+    };
+
+    for number in 1_usize.. {
+        let sender = PARTIES[number % PARTIES.len()];
+        let receiver = PARTIES[(number + 1) % PARTIES.len()];
+        let arrival = if number.is_multiple_of(3) { RefusedMessage } else { NewMessage };
+        let message = Uuid::now_v7();
+        for (kind, to, by) in [
+            (MessageSentStateUpdated, sender, receiver),
+            (arrival, receiver, sender),
+            (MessageDeliveryStateUpdated, sender, receiver),
+            (MessageApprecInfoUpdated, sender, receiver),
+        ] {
+            if (arrival, kind) == (RefusedMessage, MessageApprecInfoUpdated) {
+                continue;
+            }
+            client.append(&[&draft(message, kind, to, by).to_string()]).await?;
+            sleep(Duration::from_millis(rand::random_range(100..600))).await;
+        }
+    }
+    Ok(())
+}
+
+fn draft(message: Uuid, kind: NotificationType, to: u32, by: u32) -> Value {
+    json!({
+        "notificationId": Uuid::now_v7().to_string(),
+        "relatedMessageId": message.to_string(),
+        "type": kind.as_str(),
+        "notificationReceiverHerId": to,
+        "notificationTriggeredByHerId": by,
+    })
+}
+
+async fn consume(mut notifications: Notifications) -> anyhow::Result<()> {
+    loop {
+        match notifications.next().await? {
+            Event::Notification(notification) => {
+                output::print_styled(&line(&notification)?)?;
+                notifications.ack(&notification);
+            }
+            Event::Status(status) => output::say(status),
+            _ => {}
+        }
+    }
+}
+
+fn line(notification: &Notification) -> anyhow::Result<String> {
+    let fields: Fields = notification.fields()?;
+    let kind = fields.kind;
+    let time = fields.created_at.map(|time| time.strftime("%H:%M:%S%.3f").to_string());
+    let time = time.unwrap_or_default();
+    let offset = fields.offset;
+    let to = fields.notification_receiver_her_id;
+    let by = fields.notification_triggered_by_her_id.map(|by| format!(" from {by}"));
+    let by = by.unwrap_or_default();
+    let description = fields.description.unwrap_or_default();
+    let (color, dim) = (style(&kind), Style::new().dimmed());
+    Ok(format!(
+        "{dim}{time}{dim:#} {offset:>4}  {color}{kind:<28}{color:#} for {to}{by}  {dim}{description}{dim:#}\n"
+    ))
+}
+
+fn style(kind: &str) -> Style {
+    let color = match kind.parse() {
+        Ok(NotificationType::NewMessage) => AnsiColor::Green,
+        Ok(NotificationType::RefusedMessage) => AnsiColor::Red,
+        Ok(NotificationType::MessageSentStateUpdated) => AnsiColor::Cyan,
+        Ok(NotificationType::MessageDeliveryStateUpdated) => AnsiColor::Blue,
+        Ok(NotificationType::MessageApprecInfoUpdated) => AnsiColor::Magenta,
+        Err(_) => AnsiColor::Yellow,
+    };
+    color.on_default().bold()
+}
