@@ -1,4 +1,11 @@
 //! A server that does as a test says, byte by byte: what no well-behaved server would do, too.
+//!
+//! The tests of the command line use it as well.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by two test binaries; what fails here fails the test"
+)]
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

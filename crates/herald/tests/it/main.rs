@@ -1,9 +1,15 @@
 //! The real binary as its users and operators meet it.
 
+mod cli_append;
+mod cli_poll;
+mod cli_stream;
+mod cli_usage;
 mod crash;
 mod foreign;
 mod full_disk;
 mod restart;
+#[path = "../../../herald-client/tests/it/script.rs"]
+mod script;
 mod serve;
 mod settings;
 mod support;

@@ -1,0 +1,124 @@
+//! The binary as a command: what it printed, and how it ended.
+
+use std::{
+    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
+    process::{Child, ChildStdout, Stdio},
+};
+
+use super::server::herald;
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; -1 if a signal ended it.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// What it printed for programs.
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().collect()
+    }
+
+    /// The last thing that it said to people.
+    pub(crate) fn last_word(&self) -> &str {
+        self.stderr.lines().last().unwrap_or_default()
+    }
+}
+
+/// Runs a command to its end, with nothing on stdin.
+pub(crate) fn run(args: &[&str]) -> Ended {
+    run_with_input(args, "")
+}
+
+/// Runs a command to its end.
+pub(crate) fn run_with_input(args: &[&str], input: &str) -> Ended {
+    let mut running = Running::start(args);
+    // A command that reads no stdin may have ended already.
+    running.stdin(input);
+    running.wait()
+}
+
+/// A command that goes on; dropping it kills it.
+pub(crate) struct Running {
+    child: Child,
+    /// `None` once nobody reads it any more.
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut child = herald()
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        Self { child, stdout: Some(BufReader::new(stdout).lines()) }
+    }
+
+    fn stdin(&mut self, input: &str) {
+        let mut stdin = self.child.stdin.take().expect("stdin is piped");
+        stdin.write_all(input.as_bytes()).ok();
+    }
+
+    /// The next line that it prints, or `None` when it has closed stdout.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        self.stdout.as_mut()?.next()?.ok()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &id]).status();
+        assert!(sent.expect("kill is a program").success(), "it was still there");
+    }
+
+    /// SIGKILL. What it had printed can still be read.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the command can be killed");
+        self.child.wait().expect("a child");
+    }
+
+    /// Waits until it has said something to people.
+    pub(crate) fn heard_on_stderr(&mut self) {
+        let pipe = self.child.stderr.as_mut().expect("stderr is piped");
+        pipe.read_exact(&mut [0]).expect("it says something");
+    }
+
+    /// Reads what is left and waits for its end.
+    pub(crate) fn wait(mut self) -> Ended {
+        let mut stdout = String::new();
+        while let Some(line) = self.line() {
+            stdout.push_str(&line);
+            stdout.push('\n');
+        }
+        let (code, stderr) = self.end();
+        Ended { code, stdout, stderr }
+    }
+
+    /// Nobody reads its stdout any more.
+    pub(crate) fn close_stdout(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Waits for its end without reading its stdout.
+    pub(crate) fn end(&mut self) -> (i32, String) {
+        let mut stderr = String::new();
+        let pipe = self.child.stderr.as_mut().expect("stderr is piped");
+        pipe.read_to_string(&mut stderr).expect("stderr is text");
+        let status = self.child.wait().expect("a child");
+        (status.code().unwrap_or(-1), stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
