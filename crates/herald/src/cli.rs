@@ -47,6 +47,13 @@ Examples:
     Poll(PollArgs),
     Stream(StreamArgs),
     Demo(DemoArgs),
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Print the OpenAPI document, as the server has it at /openapi.json.
+    #[command(after_help = "\
+Examples:
+  herald openapi > openapi.json")]
+    Openapi,
     Completions(CompletionsArgs),
 }
 
@@ -188,6 +195,29 @@ pub(crate) struct DemoArgs {
     /// Stop after so long [default: at Ctrl-C].
     #[arg(long = "for", value_name = "TIME", value_parser = duration())]
     pub(crate) time: Option<Duration>,
+}
+
+/// Look after a log.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  herald log check ./herald-data")]
+pub(crate) enum LogCommand {
+    Check(LogCheckArgs),
+}
+
+/// Read every byte of a data directory and say what is found; nothing is changed.
+///
+/// A torn end or a missing index is a note, since a server mends it when it starts. A damaged frame, header or index, a
+/// directory without a log, and one that a server has open are exit code 1.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald log check ./herald-data")]
+pub(crate) struct LogCheckArgs {
+    /// The data directory of a server that does not run.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// Print a script that teaches a shell to complete herald's commands.

@@ -3,6 +3,8 @@
 mod append;
 mod completions;
 mod demo;
+mod log_check;
+mod openapi;
 mod poll;
 pub(crate) mod serve;
 mod stop;
@@ -13,7 +15,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
-    cli::{Command, DemoArgs},
+    cli::{Command, DemoArgs, LogCommand},
     logging, output,
 };
 
@@ -25,6 +27,8 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Poll(args) => client(poll::run(args)),
         Command::Stream(args) => client(stream::run(args)),
         Command::Demo(args) => demo(args),
+        Command::Log(LogCommand::Check(args)) => log_check::run(&args),
+        Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
     };
     match outcome {
