@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use herald_log::Report;
 
 use crate::{cli::LogCheckArgs, output};
 

@@ -2,7 +2,8 @@
 
 use crate::support::cli::{Running, run};
 
-const COMMANDS: [&str; 6] = ["serve", "append", "poll", "stream", "demo", "completions"];
+const COMMANDS: [&str; 8] =
+    ["serve", "append", "poll", "stream", "demo", "log", "openapi", "completions"];
 
 #[test]
 fn every_command_has_help_with_examples() {
@@ -57,6 +58,8 @@ fn wrong_usage_is_exit_code_2_and_is_said_on_stderr() {
         "append --file /no/such/file",
         "append --file /",
         "demo --for 0s",
+        "log",
+        "log check",
         "completions nonsense",
     ] {
         let args: Vec<_> = args.split_whitespace().collect();
