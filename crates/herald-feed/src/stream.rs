@@ -133,6 +133,8 @@ impl Stream {
                     }
                 }
                 State::Waiting => {
+                    // Asked again with nothing left to hand out: the reader has taken all there is.
+                    self.open.rests(self.cursor.after());
                     let beat = ready!(self.poll_waited(cx));
                     self.state = State::Looking { beat };
                 }
