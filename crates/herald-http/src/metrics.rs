@@ -1,7 +1,11 @@
 //! Every metric's name, in one place, with what it means. Labels are bounded sets, never HER-ids.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use herald_feed::OpenStreams;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -17,6 +21,12 @@ pub const TRIM_OFFSET: &str = "herald_trim_offset";
 pub const REPLICA_LAG: &str = "herald_replica_lag";
 /// 1 after a failed write or sync.
 pub const LOG_POISONED: &str = "herald_log_poisoned";
+/// How far the slowest reader is behind the tail, in offsets.
+pub const STREAM_LAG_OFFSETS: &str = "herald_stream_lag_offsets";
+/// For how long the most stalled reader has taken nothing of what waits for it.
+pub const STREAM_STALLED_SECONDS: &str = "herald_stream_stalled_seconds";
+/// Streams that are open now, by source system.
+pub const SOURCE_SYSTEM_STREAMS: &str = "herald_source_system_streams";
 /// 1 when `/health/ready` is 200.
 pub const READY: &str = "herald_ready";
 /// 1, with the version as a label.
@@ -37,7 +47,7 @@ const SECONDS_BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
-/// Where sizes are counted: from one record to the largest batch.
+/// Where records are counted: from none to the largest group.
 const COUNT_BUCKETS: [f64; 12] =
     [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10000.0];
 /// Where bytes are counted: from one record to the largest batch.
@@ -49,7 +59,10 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The process's metrics. Clones are the same.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    handle: PrometheusHandle,
+    streams: Option<OpenStreams>,
+}
 
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,12 +93,18 @@ impl Metrics {
                 // Another recorder can only be a test's own: then nothing is collected here.
                 let _ = metrics::set_global_recorder(recorder);
                 describe();
-                Self(handle)
+                Self { handle, streams: None }
             })
             .clone()
     }
 
-    /// The text that Prometheus reads; the gauges of `lifecycle` are set first.
+    /// The same metrics, which from now on also tell of `streams`.
+    #[must_use]
+    pub fn telling_of(self, streams: OpenStreams) -> Self {
+        Self { streams: Some(streams), ..self }
+    }
+
+    /// The text that Prometheus reads; the gauges of `lifecycle` and of the streams are set first.
     #[must_use]
     pub fn render(&self, lifecycle: &Lifecycle) -> String {
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
@@ -95,8 +114,18 @@ impl Metrics {
             gauge!(LOG_POISONED).set(f64::from(u8::from(log.is_poisoned())));
         }
         gauge!(READY).set(f64::from(u8::from(lifecycle.readiness().is_ok())));
-        self.0.run_upkeep();
-        self.0.render()
+        if let (Some(streams), Some(log)) = (&self.streams, lifecycle.log()) {
+            let lag = streams.lag(log.tail());
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
+            gauge!(STREAM_LAG_OFFSETS).set(lag.offsets_max as f64);
+            gauge!(STREAM_STALLED_SECONDS).set(lag.stalled_max.as_secs_f64());
+        }
+        self.handle.run_upkeep();
+        let mut text = self.handle.render();
+        if let Some(streams) = &self.streams {
+            write_source_systems(&streams.by_source_system(), &mut text);
+        }
+        text
     }
 
     /// Tidies up for ever, so that memory stays bounded when nobody scrapes.
@@ -104,9 +133,27 @@ impl Metrics {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             ticks.tick().await;
-            self.0.run_upkeep();
+            self.handle.run_upkeep();
         }
     }
+}
+
+/// Writes the streams of each source system that has any.
+///
+/// By hand: a gauge of the recorder is kept for ever, and the names come from callers. What is open is bounded.
+fn write_source_systems(counts: &[(Arc<str>, usize)], text: &mut String) {
+    if counts.is_empty() {
+        return;
+    }
+    text.push_str(&format!(
+        "# HELP {SOURCE_SYSTEM_STREAMS} Streams that are open now, by source system.\n\
+         # TYPE {SOURCE_SYSTEM_STREAMS} gauge\n"
+    ));
+    for (name, count) in counts {
+        let name = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        text.push_str(&format!("{SOURCE_SYSTEM_STREAMS}{{source_system=\"{name}\"}} {count}\n"));
+    }
+    text.push('\n');
 }
 
 fn describe() {
@@ -139,6 +186,27 @@ fn describe() {
         HTTP_ACCEPT_ERRORS,
         "Tries to accept a connection that failed for want of file descriptors or memory."
     );
+    describe_counter!("herald_problems_total", "Problems answered, by type and status.");
+    describe_counter!(
+        "herald_polls_total",
+        "Polls answered, by what the answer held: empty, part of a page, or a full page."
+    );
+    describe_histogram!("herald_poll_notifications", "Notifications of one poll's answer.");
+    describe_counter!("herald_events_sent_total", "Notifications handed to streams.");
+    describe_counter!("herald_heartbeats_sent_total", "Heartbeats handed to streams.");
+    describe_counter!(
+        "herald_stream_wakeups_total",
+        "Times that a stream looked because it was woken, not because of its heartbeat."
+    );
+    describe_gauge!(
+        STREAM_LAG_OFFSETS,
+        "How far the slowest reader that has not taken all is behind the tail, in offsets."
+    );
+    describe_gauge!(
+        STREAM_STALLED_SECONDS,
+        Unit::Seconds,
+        "For how long the most stalled reader has taken nothing of what waits for it."
+    );
     herald_log::describe_metrics();
     // What must be there before anything has happened.
     gauge!(OPEN_STREAMS).set(0.0);
@@ -147,4 +215,17 @@ fn describe() {
     gauge!(REPLICA_LAG).set(0.0);
     gauge!(LOG_POISONED).set(0.0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_systems_name_cannot_break_out_of_its_label() {
+        let mut text = String::new();
+        write_source_systems(&[(Arc::from("EPJ \"1\\2\"\n"), 3)], &mut text);
+        let line = text.lines().nth(2).unwrap();
+        assert_eq!(line, r#"herald_source_system_streams{source_system="EPJ \"1\\2\"\n"} 3"#);
+    }
 }

@@ -100,16 +100,17 @@ impl Starting {
     /// Why the log could not be opened.
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
         let Self { settings, server, lifecycle, metrics } = self;
+        let streams = OpenStreams::new();
         let api = api::router(Api::new(
             lifecycle.clone(),
-            OpenStreams::new(),
+            streams.clone(),
             ApiSettings {
                 heartbeat: settings.heartbeat,
                 stream_max_age: settings.stream_max_age,
                 grant: Grant::everything(),
             },
         ));
-        let ops = ops::router(lifecycle.clone(), metrics.clone());
+        let ops = ops::router(lifecycle.clone(), metrics.clone().telling_of(streams));
         let upkeep = async move { metrics.keep_up().await };
         let running = server.run(lifecycle.clone(), api, ops);
         tokio::pin!(running, upkeep);

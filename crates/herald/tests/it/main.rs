@@ -8,6 +8,7 @@ mod cli_usage;
 mod crash;
 mod foreign;
 mod full_disk;
+mod metrics;
 mod restart;
 #[path = "../../../herald-client/tests/it/script.rs"]
 mod script;
