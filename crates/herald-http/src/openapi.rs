@@ -61,7 +61,7 @@ pub(crate) struct PageHeaders {
         rename = "nhn-source-system",
         min_length = 1,
         max_length = 512,
-        pattern = r"^[ -~\u00a1-\u00ff]*[!-~\u00a1-\u00ff][ -~\u00a1-\u00ff]*$",
+        pattern = r"^[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f\x85\xa0][^\x00-\x08\x0a-\x1f\x7f]*$",
         example = "MyJournal, v2.4"
     )]
     nhn_source_system: String,
@@ -98,6 +98,8 @@ pub(crate) struct PollParameters {
 }
 
 /// The query of a stream.
+///
+/// `Last-Event-ID` is told of in words alone: OpenAPI has no way to say that one of two parameters is required.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "read by the derive alone")]
@@ -114,22 +116,7 @@ pub(crate) struct StreamParameters {
     )]
     her_ids: Vec<schemas::HerId>,
     /// The offset of the last notification handled: 0 starts at the oldest, the header `herald-tail` of a poll's
-    /// answer is now. May only be missing where `Last-Event-ID` is given.
+    /// answer is now. The header `Last-Event-ID`, which reconnecting readers send by themselves, replaces it.
     #[param(rename = "Offset", minimum = 0, maximum = 9_223_372_036_854_775_807_i64, example = 0)]
     offset: i64,
-}
-
-/// What a reconnecting reader sends by itself.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "read by the derive alone")]
-pub(crate) struct ReconnectHeaders {
-    /// The offset of the last notification seen; replaces `Offset`.
-    #[param(
-        rename = "Last-Event-ID",
-        required = false,
-        minimum = 0,
-        maximum = 9_223_372_036_854_775_807_i64
-    )]
-    last_event_id: i64,
 }

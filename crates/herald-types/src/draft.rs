@@ -123,7 +123,17 @@ impl<'de> Visitor<'de> for ValueVisitor {
     fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value<'de>, E> {
         Ok(Value::Other)
     }
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value<'de>, E> {
+    /// JSON has one kind of number: `1.0` and `1e0` are the integer 1 too, as in JSON Schema.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Value<'de>, E> {
+        if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "whole and in range"
+            )]
+            let number = number as u64;
+            return Ok(Value::Unsigned(number));
+        }
         Ok(Value::Other)
     }
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Value<'de>, E> {
@@ -471,7 +481,12 @@ mod tests {
 
     #[test]
     fn numbers_and_ids_are_strict() {
-        for bad in ["0", "2147483648", "-1", "1.0", "1e3", "\"7\"", "[7]"] {
+        for good in ["1", "2147483647", "1.0", "1e3"] {
+            assert!(Draft::parse(MINIMAL.replace("8139764", good).as_bytes()).is_ok(), "{good}");
+        }
+        for bad in
+            ["0", "2147483648", "-1", "1.5", "0.0", "2147483648.0", "-1.0", "1e300", "\"7\"", "[7]"]
+        {
             assert_eq!(violations(&MINIMAL.replace("8139764", bad)).len(), 1, "{bad}");
         }
         for bad in

@@ -79,6 +79,31 @@ pub(crate) struct NotificationPage {
     notifications: Vec<Notification>,
 }
 
+/// One event of a stream.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct StreamEvent {
+    #[schema(inline)]
+    event: StreamEventType,
+    /// Of `notification`: the offset, which a reconnecting reader sends as `Last-Event-ID`.
+    id: Option<String>,
+    /// Of `notification`: a `Notification` on one line, byte for byte as in a poll's answer.
+    data: String,
+    /// How many milliseconds to wait before coming back; with the end of a stream.
+    #[schema(minimum = 500, maximum = 3000)]
+    retry: Option<i32>,
+}
+
+/// What an event is about: `connected` is the first one, and its `data` is empty.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum StreamEventType {
+    /// The stream is open.
+    Connected,
+    /// A notification.
+    Notification,
+}
+
 /// A notification to append.
 #[derive(ToSchema)]
 #[schema(

@@ -23,7 +23,7 @@ use crate::{
     accept::{self, EVENT_STREAM},
     api::Api,
     extract::{LAST_EVENT_ID_HEADER, grant, page_headers, text},
-    openapi::{PageHeaders, ReconnectHeaders, StreamParameters, StreamProblems},
+    openapi::{PageHeaders, StreamParameters, StreamProblems, schemas},
     problem::Error,
     routes::poll::NO_STORE,
 };
@@ -42,12 +42,12 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
     path = "/notifications/stream",
     tag = "Notifications",
     operation_id = "streamNotifications",
-    params(PageHeaders, StreamParameters, ReconnectHeaders),
+    params(PageHeaders, StreamParameters),
     responses(
         (
             status = 200,
             description = "Events until the stream ends",
-            body = String,
+            body = schemas::StreamEvent,
             content_type = "text/event-stream",
         ),
         StreamProblems,
