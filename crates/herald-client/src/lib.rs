@@ -1,7 +1,47 @@
 //! Polls, streams and appends, and resumes by itself.
 //!
 //! This crate refuses to know what a notification means and where its caller keeps its work: it hands out each
-//! notification as the server wrote it, with the cursor to keep once it is handled.
+//! notification as the server wrote it, with the cursor to keep once it is handled. It works with every server of the
+//! page: what Herald adds (`notificationId`, `id:` lines, `herald-…` headers, `: until` comments) is used when it is there.
+//!
+//! ```no_run
+//! use herald_client::{CheckpointFile, Client, Cursor, Event, types::Offset};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let receivers = ["8139764".parse()?, "90215".parse()?];
+//! let mut checkpoint = CheckpointFile::open("journal.checkpoint")?;
+//! let cursor = match checkpoint.cursor_of(&receivers)? {
+//!     Some(kept) => kept,
+//!     None => Cursor::new(receivers, Offset::ZERO)?, // from the oldest
+//! };
+//! let client = Client::new("http://127.0.0.1:8080", "Journal, v2.4")?;
+//! let mut notifications = client.notifications(cursor);
+//! loop {
+//!     match notifications.next().await? {
+//!         Event::Notification(notification) => {
+//!             println!("{}", notification.raw()); // the work: handled when this is done
+//!             notifications.ack(&notification);
+//!             checkpoint.save(notifications.cursor())?;
+//!         }
+//!         Event::Moved => checkpoint.save(notifications.cursor())?,
+//!         Event::Status(status) => eprintln!("{status}"),
+//!         _ => {}
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! # What is promised
+//! - At least once: only [`Notifications::ack`] moves the cursor, so what was not acknowledged comes again after a restart.
+//!   In one process nothing comes twice, not even while polling stands in for a stream that is held back.
+//! - Order: ascending offsets for each receiver; with more than 1500 receivers, none between runs (see [`Cursor`]).
+//! - No background task and no queue: nothing is read that was not asked for.
+//!
+//! # What fails
+//! [`Notifications::next`] tries everything again that may pass ([`Error::is_retryable`]) and returns the rest: 204, statuses
+//! other than 408, 429 and 5xx (redirects too: they are not followed), a wrong content type, data without an offset, and a
+//! server whose log is another one than before, or no longer says which it is.
 
 mod checkpoint;
 mod client;

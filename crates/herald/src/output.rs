@@ -11,6 +11,7 @@ use clap::{
     builder::styling::{AnsiColor, Style},
     error::ErrorKind,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Nobody reads stdout any more: a quiet end, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,15 @@ pub(crate) fn print(lines: &[u8]) -> anyhow::Result<()> {
         Err(error) => Err(anyhow::Error::new(error).context("could not write to stdout")),
         Ok(()) => Ok(()),
     }
+}
+
+/// Whether the reading end of stdout is gone: something that has nothing to print would not notice otherwise.
+pub(crate) fn stdout_is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec::default();
+    let closed = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().intersects(closed)
 }
 
 /// Writes text for people to stdout, in colour only on a terminal.
@@ -61,6 +71,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return 2.into();
     }
     let red = AnsiColor::Red.on_default().bold();
-    let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {error:#}");
+    // What a server said may have several lines.
+    let what = format!("{error:#}").replace(char::is_control, " ");
+    let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {what}");
     ExitCode::FAILURE
 }

@@ -9,15 +9,17 @@ use herald_client::{
 };
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::stop::Stop;
 use crate::{
     cli::StreamArgs,
-    output::{self, WrongUsage},
+    output::{self, StdoutClosed, WrongUsage},
 };
 
+/// How often to look, while nothing comes, whether anybody still reads stdout.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Without a checkpoint after each line, so many lines that have come already are printed at once.
 const PRINT_AT_ONCE_MAX: usize = 256;
 
@@ -81,6 +83,7 @@ enum Next {
     SaveDue,
     Idle,
     Stopped,
+    Look,
 }
 
 impl Stream {
@@ -107,7 +110,8 @@ impl Stream {
                     }
                     _ => self.moved_now(),
                 },
-                Next::SaveDue => {}
+                Next::Look if output::stdout_is_closed() => return Err(StdoutClosed.into()),
+                Next::SaveDue | Next::Look => {}
                 Next::Idle | Next::Stopped => break,
             }
             if self.save_due() && self.save().await? {
@@ -131,6 +135,7 @@ impl Stream {
             () = at(save_at) => Next::SaveDue,
             event = self.notifications.next() => Next::Event(event),
             () = at(idle_at) => Next::Idle,
+            () = sleep(LOOK_EVERY) => Next::Look,
         }
     }
 

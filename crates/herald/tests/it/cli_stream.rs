@@ -241,6 +241,15 @@ fn a_stdout_that_nobody_reads_ends_it_quietly() {
 }
 
 #[test]
+fn it_notices_that_nobody_reads_its_stdout_even_when_nothing_comes() {
+    let server = seven();
+    let mut running = Running::start(&args(&server.url, &["--offset", "6"]));
+    assert_eq!(running.line(), Some(object(7)));
+    running.close_stdout();
+    assert_eq!(running.end().0, 0);
+}
+
+#[test]
 fn after_sigkill_at_any_moment_at_most_the_last_line_is_repeated_and_none_is_lost() {
     const NOTIFICATIONS: u64 = 400;
     let server = Script::start(|_, request, stream| {
