@@ -42,11 +42,10 @@ pub(crate) async fn append(
 ) -> Result<Vec<Appended>, AppendError> {
     let created_at = wire::time_text(now);
     let items = identify(drafts);
-    check_repeats(&items, &created_at)?;
     loop {
         let seen = view.marks();
         let stored = look_up(view, &items).await?;
-        check_content(&items, &stored)?;
+        check_content(&items, &stored, &created_at)?;
         let is_new = |(at, item): &(usize, &Item)| item.first == *at && stored[*at].is_none();
         let new = items.iter().enumerate().filter(is_new);
         let records: Vec<Prepared> = new.map(|(_, item)| item.prepare(&created_at)).collect();
@@ -84,24 +83,22 @@ fn identify(drafts: Vec<Draft>) -> Vec<Item> {
     identified.collect()
 }
 
-/// An id twice in one request follows the same rule as one that is stored.
-fn check_repeats(items: &[Item], created_at: &str) -> Result<(), AppendError> {
-    let differs = |(at, item): &(usize, &Item)| {
-        let first = &items[item.first];
-        item.first != *at && !item.draft.matches(&first.draft.stored(first.id, created_at))
+/// Whatever comes under an id that is stored, or that stands earlier in the request, must say the same.
+fn check_content(
+    items: &[Item],
+    stored: &[Option<Notification>],
+    created_at: &str,
+) -> Result<(), AppendError> {
+    let differs = |(at, item): &(usize, &Item)| match &stored[item.first] {
+        Some(stored) => !item.draft.matches(stored),
+        None if item.first == *at => false,
+        None => {
+            let first = &items[item.first];
+            !item.draft.matches(&first.draft.stored(first.id, created_at))
+        }
     };
-    differing(items.iter().enumerate().filter(differs))
-}
-
-fn check_content(items: &[Item], stored: &[Option<Notification>]) -> Result<(), AppendError> {
-    let differs = |(_, item): &(usize, &Item)| {
-        stored[item.first].as_ref().is_some_and(|stored| !item.draft.matches(stored))
-    };
-    differing(items.iter().enumerate().filter(differs))
-}
-
-fn differing<'a>(items: impl Iterator<Item = (usize, &'a Item)>) -> Result<(), AppendError> {
-    let drafts: Vec<(usize, Uuid)> = items.map(|(at, item)| (at, item.id)).collect();
+    let differing = items.iter().enumerate().filter(differs);
+    let drafts: Vec<(usize, Uuid)> = differing.map(|(at, item)| (at, item.id)).collect();
     if drafts.is_empty() { Ok(()) } else { Err(AppendError::ContentDiffers { drafts }) }
 }
 

@@ -19,6 +19,8 @@ mod order;
 mod page;
 mod retention;
 mod sequencer;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 

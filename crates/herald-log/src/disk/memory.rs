@@ -36,6 +36,15 @@ pub(crate) struct Failure {
     pub(crate) at: usize,
     pub(crate) kind: io::ErrorKind,
     pub(crate) for_ever: bool,
+    /// Only calls of this kind, if it says one.
+    pub(crate) only: Option<Call>,
+}
+
+impl Failure {
+    fn hits(&self, number: usize, call: Call) -> bool {
+        let is_now = self.at == number || (self.for_ever && self.at < number);
+        is_now && self.only.is_none_or(|only| only == call)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -191,9 +200,7 @@ impl State {
         let number = self.calls.len();
         self.calls.push(call);
         match self.failure {
-            Some(failure) if failure.at == number || (failure.for_ever && failure.at < number) => {
-                Err(failure.kind.into())
-            }
+            Some(failure) if failure.hits(number, call) => Err(failure.kind.into()),
             _ => Ok(()),
         }
     }

@@ -111,7 +111,7 @@ fn a_failure_at_any_call_loses_nothing_acknowledged() {
             for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
                 for for_ever in [false, true] {
                     let disk = MemoryDisk::default();
-                    disk.fail(Some(Failure { at, kind, for_ever }));
+                    disk.fail(Some(Failure { at, kind, for_ever, only: None }));
                     let mut run = Run::new(StdRng::seed_from_u64(seed));
                     let promises = work(&disk, &mut run, 40);
                     disk.fail(None);

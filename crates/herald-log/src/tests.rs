@@ -1,0 +1,280 @@
+//! The whole log on a disk in memory: what a producer is told, and what readers see of it.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use herald_types::{Grant, HerId, HerIds, NotificationType, PageLimit};
+
+use super::*;
+use crate::disk::memory::{Call, Failure, MemoryDisk};
+
+const EVERYONE: std::ops::RangeInclusive<u32> = 1..=4;
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+/// So little recent memory that nearly every request must look again.
+const NO_MEMORY: ViewSettings =
+    ViewSettings { segment_bytes: 4000, reserve_step_bytes: 512, recent_bytes: 0 };
+
+fn open_with(disk: &MemoryDisk, view_settings: ViewSettings) -> Log {
+    let settings = LogSettings { retention: None };
+    Log::start(Arc::new(disk.clone()), view_settings, settings, Arc::new(|| 0)).unwrap()
+}
+
+fn open(disk: &MemoryDisk) -> Log {
+    open_with(disk, ViewSettings::default())
+}
+
+fn receivers(numbers: impl IntoIterator<Item = u32>) -> Receivers {
+    let her_ids = numbers.into_iter().map(|number| HerId::new(number).unwrap());
+    Grant::everything().narrow(HerIds::new(her_ids).unwrap()).unwrap()
+}
+
+fn draft(id: Option<u128>, receiver: u32) -> Draft {
+    Draft {
+        notification_id: id.map(Uuid::from_u128),
+        related_message_id: Uuid::from_u128(7),
+        kind: NotificationType::NewMessage,
+        receiver: HerId::new(receiver).unwrap(),
+        triggered_by: None,
+        description: None,
+    }
+}
+
+const PAGE: PageBounds = PageBounds { records: PageLimit::MAX, bytes: usize::MAX };
+
+async fn offsets_after(log: &Log, after: Offset) -> Vec<u64> {
+    let page = log.read(&receivers(EVERYONE), after, PAGE).await.unwrap();
+    page.records().iter().map(|record| record.offset.get()).collect()
+}
+
+async fn append_one(log: &Log, draft: Draft) -> Result<Appended, AppendError> {
+    Ok(log.append(vec![draft], NOW).await?.remove(0))
+}
+
+#[tokio::test]
+async fn what_waits_together_shares_one_sync() {
+    let disk = MemoryDisk::default();
+    let log = open(&disk);
+    let before = disk.calls().iter().filter(|call| **call == Call::Sync).count();
+    let appends = (0..200).map(|_| append_one(&log, draft(None, 1)));
+    let answers = futures_util::future::join_all(appends).await;
+    let offsets: HashSet<u64> =
+        answers.into_iter().map(|answer| answer.unwrap().offset.get()).collect();
+    assert_eq!(offsets, (1..=200).collect());
+    let syncs = disk.calls().iter().filter(|call| **call == Call::Sync).count() - before;
+    assert!(syncs <= 3, "{syncs} syncs for 200 appends that waited together");
+}
+
+#[tokio::test]
+async fn an_id_that_is_stored_is_answered_as_the_first_time() {
+    let log = open(&MemoryDisk::default());
+    let first = append_one(&log, draft(Some(1), 1)).await.unwrap();
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let later = NOW.checked_add(jiff::SignedDuration::from_secs(9)).unwrap();
+    let again = log.append(vec![draft(Some(1), 1)], later).await.unwrap().remove(0);
+    assert_eq!(again, Appended { duplicate: true, ..first });
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn other_content_under_a_stored_id_is_refused_whole() {
+    let log = open(&MemoryDisk::default());
+    let with_description = Draft { description: Some("a".into()), ..draft(Some(1), 1) };
+    append_one(&log, with_description.clone()).await.unwrap();
+    let other = Draft { description: Some("b".into()), ..draft(Some(1), 1) };
+    let request = vec![draft(Some(2), 1), other, draft(Some(1), 2), draft(None, 3)];
+    let Err(AppendError::ContentDiffers { drafts }) = log.append(request, NOW).await else {
+        panic!("it was taken");
+    };
+    assert_eq!(drafts.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1]);
+    // What is left out equals whatever is stored.
+    assert!(append_one(&log, draft(Some(1), 1)).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn an_id_twice_in_one_request_follows_the_same_rule() {
+    let log = open(&MemoryDisk::default());
+    let request = vec![draft(Some(1), 1), draft(None, 2), draft(Some(1), 1), draft(None, 2)];
+    let answers = log.append(request, NOW).await.unwrap();
+    let told: Vec<_> =
+        answers.iter().map(|answer| (answer.offset.get(), answer.duplicate)).collect();
+    assert_eq!(told, [(1, false), (2, false), (1, true), (3, false)]);
+    let request = vec![draft(Some(5), 1), draft(Some(5), 2)];
+    assert!(matches!(log.append(request, NOW).await, Err(AppendError::ContentDiffers { .. })));
+    assert_eq!(log.tail().get(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_id_from_many_producers_at_once_is_stored_once() {
+    for settings in [ViewSettings::default(), NO_MEMORY] {
+        let log = open_with(&MemoryDisk::default(), settings);
+        for round in 0..20_u32 {
+            let producers = (0..16).map(|producer| {
+                // Half of them say something else.
+                let request = vec![draft(Some(round.into()), 1 + producer % 2), draft(None, 3)];
+                let log = log.clone();
+                tokio::spawn(async move { log.append(request, NOW).await })
+            });
+            let answers = futures_util::future::join_all(producers).await;
+            let taken: Vec<Vec<Appended>> =
+                answers.into_iter().filter_map(|answer| answer.unwrap().ok()).collect();
+            assert_eq!(taken.len(), 8, "those who said the same as the first");
+            let first: HashSet<u64> = taken.iter().map(|answer| answer[0].offset.get()).collect();
+            assert_eq!(first.len(), 1);
+            assert_eq!(taken.iter().filter(|answer| !answer[0].duplicate).count(), 1);
+        }
+        // One with the id and eight without in each round.
+        assert_eq!(log.tail().get(), 20 * 9);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_has_seen_an_offset_is_shown_or_denied_one_below_it() {
+    const WRITERS: u64 = 4;
+    const EACH: u64 = 300;
+    let log = open_with(&MemoryDisk::default(), ViewSettings { recent_bytes: 20_000, ..NO_MEMORY });
+    let writers = (0..WRITERS).map(|writer| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for number in 0..EACH {
+                let receiver = 1 + u32::try_from((writer + number) % 4).unwrap();
+                let told = append_one(&log, draft(None, receiver)).await.unwrap();
+                // Once answered, every later read sees it.
+                let before = Offset::new(told.offset.get() - 1).unwrap();
+                let page = log.read(&receivers([receiver]), before, PAGE).await.unwrap();
+                assert_eq!(page.records()[0].offset, told.offset);
+            }
+        })
+    });
+    let readers = (0..4).map(|_| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            let (mut seen, mut after) = (Vec::new(), Offset::ZERO);
+            let watch = log.watch(&receivers(EVERYONE));
+            while seen.len() as u64 != WRITERS * EACH {
+                let page = log.read(&receivers(EVERYONE), after, PAGE).await.unwrap();
+                seen.extend(page.records().iter().map(|record| record.offset.get()));
+                after = page.until();
+                if page.records().is_empty() {
+                    watch.woken().await;
+                }
+            }
+            // With dense offsets, whoever missed one has a gap.
+            assert_eq!(seen, (1..=WRITERS * EACH).collect::<Vec<_>>());
+        })
+    });
+    let tasks: Vec<_> = writers.chain(readers).collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_poisons_the_log_until_it_is_opened_again() {
+    let disk = MemoryDisk::default();
+    let log = open(&disk);
+    append_one(&log, draft(Some(1), 1)).await.unwrap();
+    let (kind, only) = (io::ErrorKind::Other, Some(Call::Sync));
+    disk.fail(Some(Failure { at: 0, kind, for_ever: true, only }));
+    let unknown = append_one(&log, draft(Some(2), 1)).await.unwrap_err();
+    assert!(!unknown.is_refused() && matches!(unknown, AppendError::Unknown(_)), "{unknown}");
+    let poisoned = append_one(&log, draft(Some(3), 1)).await.unwrap_err();
+    assert!(poisoned.is_refused() && matches!(poisoned, AppendError::Poisoned), "{poisoned}");
+    assert!(log.is_poisoned());
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1]);
+    log.close().await;
+
+    disk.fail(None);
+    let log = open(&disk);
+    assert!(!log.is_poisoned());
+    let again = append_one(&log, draft(Some(2), 1)).await.unwrap();
+    assert_eq!(again.offset.get(), 2);
+    assert_eq!(append_one(&log, draft(Some(3), 1)).await.unwrap().offset.get(), 3);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
+    let disk = MemoryDisk::default();
+    let log = open_with(&disk, NO_MEMORY);
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let kind = io::ErrorKind::StorageFull;
+    disk.fail(Some(Failure { at: 0, kind, for_ever: true, only: None }));
+    for _ in 0..3 {
+        let refused = append_one(&log, draft(Some(9), 1)).await.unwrap_err();
+        assert!(refused.is_refused() && refused.is_retryable(), "{refused}");
+    }
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1]);
+    disk.fail(None);
+    let taken = append_one(&log, draft(Some(9), 1)).await.unwrap();
+    assert_eq!((taken.offset.get(), taken.duplicate), (2, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_hides_what_is_older_and_its_ids_are_new_again() {
+    let now_ms = Arc::new(AtomicU64::new(1_000_000));
+    let clock = Arc::clone(&now_ms);
+    let settings = LogSettings { retention: Some(Duration::from_secs(60)) };
+    let log = Log::start(
+        Arc::new(MemoryDisk::default()),
+        NO_MEMORY,
+        settings,
+        Arc::new(move || clock.load(Ordering::Relaxed)),
+    );
+    let log = log.unwrap();
+    for id in 1..=20 {
+        append_one(&log, draft(Some(id), 1)).await.unwrap();
+    }
+    now_ms.fetch_add(30_000, Ordering::Relaxed);
+    append_one(&log, draft(Some(21), 1)).await.unwrap();
+    now_ms.fetch_add(31_000, Ordering::Relaxed);
+    // Within 10 s of its time; the clock above stands still meanwhile.
+    let hidden = async {
+        while log.trim_point().get() != 20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), hidden).await.expect("the trim point moves");
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [21]);
+    let again = append_one(&log, draft(Some(1), 1)).await.unwrap();
+    assert_eq!((again.offset.get(), again.duplicate), (22, false));
+    assert!(append_one(&log, draft(Some(21), 1)).await.unwrap().duplicate);
+    let one_segment = async {
+        while log.0.view.held().segments > 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), one_segment).await.expect("space comes back");
+}
+
+#[tokio::test]
+async fn a_directory_belongs_to_one_log_until_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogSettings::default()).unwrap();
+    let history = log.history();
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let settings = LogSettings::default();
+    assert!(matches!(Log::open(dir.path(), settings), Err(OpenError::InUse(_))));
+    assert!(matches!(check(dir.path()), Err(OpenError::InUse(_))));
+    log.close().await;
+    assert!(matches!(append_one(&log, draft(None, 1)).await, Err(AppendError::Closed)));
+    assert_eq!(check(dir.path()).unwrap().records, 1);
+    let log = Log::open(dir.path(), settings).unwrap();
+    assert_eq!((log.history(), log.tail().get()), (history, 1));
+}
+
+#[tokio::test]
+async fn another_format_version_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    Log::open(dir.path(), LogSettings::default()).unwrap().close().await;
+    let path = dir.path().join("header");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[8] = 9;
+    let checksum = frame::checksum(0, &[&bytes[..12], &bytes[16..]]);
+    bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let refused = Log::open(dir.path(), LogSettings::default()).unwrap_err();
+    assert!(matches!(refused, OpenError::UnknownFormat { found: 9, known: 1, .. }), "{refused}");
+}
