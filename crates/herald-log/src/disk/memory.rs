@@ -132,7 +132,7 @@ impl MemoryDisk {
 
     /// A copy of what a process that was killed leaves: the page cache is whole.
     pub(crate) fn copy(&self) -> Self {
-        self.0.lock().unwrap().reopened(State::page_cache)
+        self.0.lock().unwrap().killed()
     }
 
     /// What a power cut may leave.
@@ -150,7 +150,7 @@ impl Image {
 
     /// What is left where only the process ended.
     pub(crate) fn after_kill(&self) -> MemoryDisk {
-        self.state.reopened(State::page_cache)
+        self.state.killed()
     }
 }
 
@@ -168,8 +168,10 @@ impl State {
         MemoryDisk(Arc::new(Mutex::new(state)))
     }
 
-    fn page_cache(&self) -> (BTreeMap<String, usize>, Vec<Vec<u8>>) {
-        (self.names.clone(), self.files.iter().map(|file| file.now.clone()).collect())
+    /// The page cache is whole, and what of it is not on the disk still is not.
+    fn killed(&self) -> MemoryDisk {
+        let state = Self { calls: Vec::new(), failure: None, images: None, ..self.clone() };
+        MemoryDisk(Arc::new(Mutex::new(state)))
     }
 
     fn cut(&self, random: &mut StdRng) -> (BTreeMap<String, usize>, Vec<Vec<u8>>) {
@@ -363,11 +365,14 @@ impl File for MemoryFile {
         let mut state = self.disk.0.lock().unwrap();
         let synced = state.call(Call::Sync);
         let file = &mut state.files[self.file];
+        let changes = std::mem::take(&mut file.changes);
         if synced.is_ok() {
-            file.durable = file.now.clone();
+            // Only what is dirty: a failed sync has dropped its pages, and the page cache shows what the disk will
+            // never have until it is written again.
+            for change in changes {
+                apply(&mut file.durable, &change);
+            }
         }
-        // A failed sync drops the dirty pages as well: the page cache shows what the disk will never have.
-        file.changes.clear();
         synced
     }
 

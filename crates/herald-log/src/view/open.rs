@@ -177,7 +177,7 @@ impl View {
 
         let writer = Writer {
             marks: scan.marks,
-            last: last_frame.filter(|_| scan.unsafe_from < scan.end),
+            last: last_frame.filter(|_| !scan.is_marked),
             end: scan.end,
             reserved: scan.end,
             segment_time_ms: first_time_ms,

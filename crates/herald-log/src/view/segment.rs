@@ -294,8 +294,11 @@ impl Segment {
 pub(crate) struct Scan {
     /// The first byte behind the last good frame or end mark.
     pub(crate) end: u64,
-    /// From here on nothing says that the disk was synced.
+    /// From here on nothing says that the disk was synced: the end of the last frame of which something behind it says
+    /// so. A mark between it and the next frame is not meant: nobody waited for its sync.
     pub(crate) unsafe_from: u64,
+    /// Whether an end mark stands at the end.
+    pub(crate) is_marked: bool,
     /// Where the log stands there.
     pub(crate) marks: Marks,
     /// What stands behind the end, if it is more than zeros: an append that nobody was told about.
@@ -325,7 +328,9 @@ pub(crate) fn scan(
 ) -> Result<Scan, ScanError> {
     let mut window = Window::new(file)?;
     let start = HEADER_BYTES as u64;
-    let mut scan = Scan { end: start, unsafe_from: start, marks: header.start, torn: None };
+    let marks = header.start;
+    let mut scan = Scan { end: start, unsafe_from: start, is_marked: false, marks, torn: None };
+    let mut last_frame_end = start;
     loop {
         let at = scan.end;
         let bad = match next_frame(&mut window, at, header.salt)? {
@@ -334,17 +339,20 @@ pub(crate) fn scan(
                     return Err(ScanError::Damaged { at, what: "an end mark is out of place" });
                 }
                 scan.end += bytes.len() as u64;
-                scan.unsafe_from = scan.end;
+                scan.unsafe_from = last_frame_end;
+                scan.is_marked = true;
                 continue;
             }
             Ok((frame, bytes)) => match frame::decode_records(&frame, bytes, header.salt) {
                 Ok(records) => {
                     let damaged = |what| ScanError::Damaged { at, what };
                     if frame.safe_through == scan.marks.position {
-                        scan.unsafe_from = at;
+                        scan.unsafe_from = last_frame_end;
                     }
                     scan.marks = scan.marks.after(&frame).map_err(damaged)?;
                     scan.end += bytes.len() as u64;
+                    scan.is_marked = false;
+                    last_frame_end = scan.end;
                     each(&frame, at, bytes, records);
                     continue;
                 }
