@@ -8,8 +8,14 @@ mod query;
 
 pub use append::append;
 pub use framing::framing;
+pub use herald_log::fuzzing::{frame, index};
 pub use query::query;
 
 /// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 3] =
-    [("append", append), ("framing", framing), ("query", query)];
+pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("append", append),
+    ("frame", frame),
+    ("framing", framing),
+    ("index", index),
+    ("query", query),
+];

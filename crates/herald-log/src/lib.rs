@@ -14,6 +14,8 @@ mod check;
 mod disk;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod meters;
 mod order;
 mod page;

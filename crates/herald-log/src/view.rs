@@ -3,7 +3,7 @@
 //! Synchronous; it knows no clock, no network and no runtime. One writer adds batches, any number of readers read.
 
 pub(crate) mod index;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod open;
 pub(crate) mod recent;
 pub(crate) mod segment;

@@ -4,6 +4,7 @@
 //! from the page cache, block by block, each with a checksum.
 
 mod blocks;
+pub(crate) use blocks::in_blocks;
 mod filter;
 
 use std::{
@@ -18,7 +19,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use uuid::Uuid;
 
 use self::{
-    blocks::{Blocks, BlocksError, in_blocks},
+    blocks::{Blocks, BlocksError},
     filter::Filter,
 };
 use super::segment::Marks;
@@ -265,8 +266,8 @@ impl FileIndex {
         salt: u64,
         start: Marks,
     ) -> Result<Self, ReadError> {
-        let blocks = Blocks::new(file, salt);
         let failed = |error: BlocksError| error.of(path);
+        let blocks = Blocks::new(file, salt).map_err(failed)?;
         let damaged = |what| ReadError::Damaged { path: path.to_owned(), at: 0, what };
         let header = blocks.read(0, HEADER_BYTES).map_err(failed)?;
         if header[0..8] != *MAGIC || u32_at(&header, 8) != VERSION {
@@ -281,6 +282,9 @@ impl FileIndex {
         let times_at = filter_at + filter_len * 8;
         let postings_at = times_at + times_len * TIME_BYTES;
         let ids_at = postings_at + postings_len * POSTING_BYTES;
+        if blocks.len() < ids_at + ids_len * ID_BYTES {
+            return Err(damaged("its counts do not fit its length"));
+        }
 
         let bytes = blocks.read(HEADER_BYTES, filter_at - HEADER_BYTES).map_err(failed)?;
         let mut receivers = Vec::with_capacity(receivers_len);

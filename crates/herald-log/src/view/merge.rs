@@ -14,7 +14,7 @@ const READ_AHEAD: u32 = 64;
 /// `after` is `None` where it lies before the segment.
 ///
 /// A merge of sorted lists with a heap (Knuth, vol. 3, 5.4.1): each receiver's next posting waits in it.
-pub(super) fn first(
+pub(crate) fn first(
     index: &Index,
     receivers: &[HerId],
     after: Option<u64>,

@@ -10,7 +10,7 @@ const BLOCK_BYTES: usize = 4096;
 const PAYLOAD_BYTES: usize = BLOCK_BYTES - 4;
 
 /// `payload` cut into blocks, the last one filled with zeros.
-pub(super) fn in_blocks(payload: &[u8], salt: u64) -> Vec<u8> {
+pub(crate) fn in_blocks(payload: &[u8], salt: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len().div_ceil(PAYLOAD_BYTES) * BLOCK_BYTES);
     for (number, piece) in (0_u64..).zip(payload.chunks(PAYLOAD_BYTES)) {
         let at = out.len();
@@ -29,6 +29,7 @@ fn checksum(salt: u64, number: u64, payload: &[u8]) -> u32 {
 
 pub(super) struct Blocks {
     file: Arc<dyn File>,
+    file_len: u64,
     salt: u64,
 }
 
@@ -51,8 +52,18 @@ impl BlocksError {
 }
 
 impl Blocks {
-    pub(super) fn new(file: Arc<dyn File>, salt: u64) -> Self {
-        Self { file, salt }
+    pub(super) fn new(file: Arc<dyn File>, salt: u64) -> Result<Self, BlocksError> {
+        let file_len = file.len().map_err(BlocksError::Io)?;
+        Ok(Self { file, file_len, salt })
+    }
+
+    /// How many bytes of payload there are, with the zeros that fill the last block.
+    pub(super) fn len(&self) -> usize {
+        self.count() * PAYLOAD_BYTES
+    }
+
+    fn count(&self) -> usize {
+        usize::try_from(self.file_len / BLOCK_BYTES as u64).unwrap_or(usize::MAX / BLOCK_BYTES)
     }
 
     /// `len` bytes of payload from `at` on.
@@ -85,13 +96,10 @@ impl Blocks {
 
     /// Reads and checks every block.
     pub(super) fn check(&self) -> Result<(), BlocksError> {
-        let len = self.file.len().map_err(BlocksError::Io)?;
-        if !len.is_multiple_of(BLOCK_BYTES as u64) {
-            return Err(BlocksError::Damaged { at: len });
+        if !self.file_len.is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(BlocksError::Damaged { at: self.file_len });
         }
-        let count = usize::try_from(len / BLOCK_BYTES as u64)
-            .map_err(|_| BlocksError::Damaged { at: len })?;
-        for number in 0..count {
+        for number in 0..self.count() {
             self.read(number * PAYLOAD_BYTES, PAYLOAD_BYTES)?;
         }
         Ok(())
