@@ -50,7 +50,9 @@ try {
     has: page.locator('[data-path="/notifications"]'),
   });
   await poll.locator(".opblock-summary-control").click();
-  await poll.getByRole("button", { name: "Try it out" }).click();
+  // The page may begin with its forms open; then the same button says "Cancel".
+  const tryOut = poll.locator(".try-out__btn");
+  if ((await tryOut.innerText()).trim() === "Try it out") await tryOut.click();
 
   const parameter = (name) => poll.locator(`tr[data-param-name="${name}"]`);
   const herIds = parameter("HerIds");

@@ -31,7 +31,7 @@ async fn compile(server: &Server, home: &Path) {
     std::fs::write(home.join("package.json"), r#"{"type":"module"}"#).expect("a file");
     run(program("node")
         .arg(tools().join("node/node_modules/typescript/bin/tsc"))
-        .args(["--strict", "--target", "es2022", "--module", "nodenext", "--types", ""])
+        .args(["--strict", "--target", "es2022", "--module", "nodenext"])
         .args(["--lib", "es2022,dom,dom.iterable", "reader.ts"])
         .current_dir(home));
 }

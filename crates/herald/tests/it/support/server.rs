@@ -13,7 +13,7 @@ use std::{
 /// How long a start may take before the test fails; never waited for when all is well.
 const START_WAIT: Duration = Duration::from_secs(60);
 /// How many of its newest log lines a server shows when its test fails.
-const LOG_LINES_SHOWN: usize = 40;
+const LOG_LINES_SHOWN: usize = 12;
 
 /// A running server; dropping it kills it.
 pub(crate) struct Server {
