@@ -196,7 +196,8 @@ impl Problem {
                 }
             }
             AppendError::Refused(_) => refused(
-                "The disk takes no notifications now. Nothing of this was stored; repeat it later.",
+                "The disk takes no notifications now, most often because it is full. Nothing of this was stored; \
+                 repeat it later.",
             )
             .caused_by(error),
             AppendError::Poisoned => refused(

@@ -51,7 +51,7 @@ impl Herald {
 
     /// The same server asked over cleartext HTTP/2.
     pub(crate) fn over_http2(mut self) -> Self {
-        self.client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        self.client = client().http2_prior_knowledge().build().unwrap();
         self
     }
 
@@ -72,7 +72,7 @@ impl Herald {
         let api = router(Api::new(lifecycle.clone(), streams.clone(), settings));
         let ops = ops::router(lifecycle.clone(), metrics);
         tokio::spawn(server.run(lifecycle.clone(), api, ops));
-        let client = reqwest::Client::builder().build().unwrap();
+        let client = client().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         Self { address, lifecycle, streams, client, _dir: dir }
     }
@@ -248,4 +248,11 @@ impl Events {
         }
         all
     }
+}
+
+/// In a build of the whole workspace another crate gives reqwest TLS, which then wants a provider even for plain HTTP.
+fn client() -> reqwest::ClientBuilder {
+    // Another test of the same process may have installed it already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
 }

@@ -120,7 +120,8 @@ async fn a_full_disk_refuses_appends_and_nothing_else_until_there_is_room() {
     assert!(!acknowledged.is_empty(), "the disk had some room");
     assert_eq!(problem["type"], "urn:herald:problem:append-refused", "{problem}");
     let detail = problem["detail"].as_str().expect("a detail");
-    assert!(detail.contains("nothing of it is stored"), "the detail is clear: {detail}");
+    let is_clear = detail.contains("disk") && detail.contains("full");
+    assert!(is_clear && detail.contains("Nothing of this was stored"), "{detail}");
 
     // Still full: refused again, while polls, streams and metrics go on.
     append(&client, &url, &body).await.expect_err("there is no room yet");
