@@ -65,8 +65,7 @@ fn progress() -> ProgressBar {
     if !output::has_viewer() {
         return ProgressBar::hidden();
     }
-    let style =
-        ProgressStyle::with_template("{spinner} {human_pos} notifications, {per_sec}, {msg}");
+    let style = ProgressStyle::with_template("{spinner} {human_pos} notifications, {msg}");
     let bar = ProgressBar::new_spinner();
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(100));

@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use crate::{
-    script::{Request, Script, answer, page, write},
-    support::cli::{run, run_with_input},
+    script::{Request, Script, answer, page, wait_for_close, write},
+    support::cli::{Running, run, run_with_input},
 };
 
 const MESSAGE: &str = "0f84d750-8ce3-4471-a1ac-ab7a55e609c0";
@@ -129,4 +129,18 @@ fn a_line_without_end_is_not_read_for_ever() {
     let ended = run_with_input(&["append", "--url", &server.url], &input);
     assert_eq!(ended.code, 1);
     assert!(ended.last_word().contains("line 2: "), "{}", ended.stderr);
+}
+
+#[test]
+fn a_signal_does_not_pretend_that_what_was_not_answered_is_done() {
+    let server = Script::start(|_, _, stream| wait_for_close(stream));
+    let mut running = Running::start(&["append", "--url", &server.url]);
+    running.stdin("{}\n");
+    while server.requests().is_empty() {
+        std::thread::yield_now();
+    }
+    running.signal("TERM");
+    let ended = running.wait();
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""));
+    assert!(ended.last_word().contains("stopped by a signal before line 1"), "{}", ended.stderr);
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::{
     cli::{Running, run, run_with_input},
     drafts::Draft,
+    proxy::Proxy,
     server::Server,
 };
 
@@ -83,6 +84,37 @@ async fn a_stream_goes_on_when_a_notification_comes_and_ends_with_a_signal() {
     }
     stream.signal("INT");
     assert_eq!(stream.wait().code, 0);
+}
+
+#[tokio::test]
+async fn a_stream_survives_sigkills_of_the_server_without_gap_or_repeat() {
+    const ROUNDS: usize = 6;
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(directory.path(), &[]).await;
+    let proxy = Proxy::to(server.api);
+    let mut stream = Running::start(&follow("stream", &proxy.url, &["--max", "18"]));
+    let input = lines(3 * ROUNDS);
+    let input: Vec<_> = input.lines().collect();
+    let mut printed = Vec::new();
+    for (round, drafts) in input.chunks(3).enumerate() {
+        let appended = run_with_input(&["append", "--url", &server.url()], &drafts.join("\n"));
+        assert_eq!(appended.code, 0, "{}", appended.stderr);
+        // Some kills meet a stream that has read everything, some one that is behind.
+        if round % 2 == 0 {
+            while printed.len() < 3 * (round + 1) {
+                printed.push(stream.line().unwrap());
+            }
+        }
+        server.kill();
+        server = Server::start(directory.path(), &[]).await;
+        proxy.switch(server.api);
+    }
+    let ended = stream.wait();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    printed.extend(ended.stdout.lines().map(str::to_owned));
+    let polled = run(&follow("poll", &server.url(), &[]));
+    assert_eq!(printed, polled.lines());
+    assert_eq!(printed.len(), 3 * ROUNDS);
 }
 
 #[tokio::test]

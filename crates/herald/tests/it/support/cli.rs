@@ -61,7 +61,8 @@ impl Running {
         Self { child, stdout: Some(BufReader::new(stdout).lines()) }
     }
 
-    fn stdin(&mut self, input: &str) {
+    /// Writes to its stdin and closes that.
+    pub(crate) fn stdin(&mut self, input: &str) {
         let mut stdin = self.child.stdin.take().expect("stdin is piped");
         stdin.write_all(input.as_bytes()).ok();
     }

@@ -3,4 +3,5 @@
 pub(crate) mod cli;
 pub(crate) mod drafts;
 pub(crate) mod http;
+pub(crate) mod proxy;
 pub(crate) mod server;
