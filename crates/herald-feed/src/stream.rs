@@ -207,3 +207,189 @@ impl Stream {
         self.open.metrics()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use herald_log::LogSettings;
+    use herald_types::{Draft, Grant, HerId, HerIds, NotificationType, Offset};
+    use jiff::Timestamp;
+    use tokio::time::advance;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const HEARTBEAT: Duration = Duration::from_secs(10);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Opened {
+        log: Log,
+        streams: OpenStreams,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Opened {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(dir.path(), LogSettings::default()).unwrap();
+            Self { log, streams: OpenStreams::new(), _dir: dir }
+        }
+
+        fn stream(&self, after: u64) -> Stream {
+            let her_ids = HerIds::new([HerId::new(1).unwrap()]).unwrap();
+            let receivers = Grant::everything().narrow(her_ids).unwrap();
+            let cursor = Cursor::new(receivers, Offset::new(after).unwrap());
+            let ends_at = Instant::now() + HOUR;
+            Stream::new(self.log.clone(), cursor, &self.streams, "tests", HEARTBEAT, ends_at)
+        }
+
+        async fn append(&self, her_id: u32, count: usize, description: &str) {
+            let draft = Draft {
+                notification_id: None,
+                related_message_id: Uuid::from_u128(1),
+                kind: NotificationType::NewMessage,
+                receiver: HerId::new(her_id).unwrap(),
+                triggered_by: None,
+                description: Some(description.to_owned()),
+            };
+            self.log.append(vec![draft; count], Timestamp::now()).await.unwrap();
+        }
+    }
+
+    /// What the stream has for its reader now: a piece, or nothing.
+    fn look(stream: &mut Stream) -> Option<String> {
+        match stream.poll_bytes(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => None,
+            Poll::Ready(Some(bytes)) => Some(String::from_utf8(bytes.unwrap().to_vec()).unwrap()),
+            Poll::Ready(None) => Some("(end)".to_owned()),
+        }
+    }
+
+    fn events(piece: Option<String>) -> usize {
+        piece.unwrap().matches("event: notification\n").count()
+    }
+
+    /// A stream that has said `connected` and has nothing to hand out.
+    fn at_rest(opened: &Opened) -> Stream {
+        let mut stream = opened.stream(opened.log.tail().get());
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), wire::CONNECTED);
+        assert_eq!(look(&mut stream), None);
+        stream
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_appended_between_opening_and_reading_is_not_missed() {
+        let opened = Opened::new();
+        let mut stream = opened.stream(0);
+        opened.append(1, 1, "x").await;
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), wire::CONNECTED);
+        opened.append(1, 1, "x").await;
+        assert_eq!(events(look(&mut stream)), 2);
+        // The wake-ups of both cost one look, which finds nothing.
+        assert_eq!(look(&mut stream), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_ends_at_100_records() {
+        let opened = Opened::new();
+        opened.append(1, usize::from(STREAM_PAGE_RECORDS) * 2 + 1, "x").await;
+        let mut stream = opened.stream(0);
+        look(&mut stream);
+        let sizes: Vec<_> = (0..3).map(|_| events(look(&mut stream))).collect();
+        assert_eq!(sizes, [100, 100, 1]);
+        assert_eq!(look(&mut stream), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_ends_with_the_record_that_reaches_64_kib() {
+        let opened = Opened::new();
+        opened.append(1, 100, &"å".repeat(1024)).await;
+        let mut stream = opened.stream(0);
+        look(&mut stream);
+        let piece = look(&mut stream).unwrap();
+        let bodies = piece.lines().filter_map(|line| line.strip_prefix("data: "));
+        let sizes: Vec<_> = bodies.map(str::len).collect();
+        let all: usize = sizes.iter().sum();
+        let last = sizes.last().copied().unwrap();
+        assert!(all >= STREAM_PAGE_BYTES && all - last < STREAM_PAGE_BYTES, "{all} {last}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn heartbeats_keep_their_phase_whatever_is_sent() {
+        let opened = Opened::new();
+        opened.append(2, 1, "x").await;
+        let mut stream = at_rest(&opened);
+        let first = stream.beats_at;
+        assert!(first <= Instant::now() + HEARTBEAT);
+        // The clock of timers has whole milliseconds.
+        let tick = Duration::from_millis(1);
+        advance(first + tick - Instant::now()).await;
+        assert_eq!(look(&mut stream).as_deref(), Some(": until 1\n\n"));
+        assert_eq!(look(&mut stream), None);
+        for beat in 1..4_u32 {
+            advance(first + HEARTBEAT * beat - tick - Instant::now()).await;
+            assert_eq!(look(&mut stream), None);
+            advance(tick * 2).await;
+            assert_eq!(look(&mut stream).as_deref(), Some(": until 1\n\n"));
+        }
+        // Nobody asked for three beats and a half: one comment, and the next one when it is due.
+        advance(HEARTBEAT * 7 / 2).await;
+        assert_eq!(look(&mut stream).as_deref(), Some(": until 1\n\n"));
+        assert_eq!(look(&mut stream), None);
+        assert_eq!(stream.beats_at, first + HEARTBEAT * 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_looks_at_the_tail_first() {
+        let opened = Opened::new();
+        let mut stream = at_rest(&opened);
+        opened.append(2, 3, "x").await;
+        advance(HEARTBEAT).await;
+        assert_eq!(look(&mut stream).as_deref(), Some(": until 3\n\n"));
+        opened.append(1, 1, "x").await;
+        advance(HEARTBEAT).await;
+        assert_eq!(events(look(&mut stream)), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_a_hint_at_its_end_even_in_the_middle_of_the_past() {
+        for pages in 0..3 {
+            let opened = Opened::new();
+            opened.append(1, 250, "x").await;
+            let mut stream = opened.stream(0);
+            look(&mut stream);
+            for _ in 0..pages {
+                assert!(events(look(&mut stream)) > 0);
+            }
+            let now = Instant::now();
+            opened.streams.drain(now..now);
+            let hint = look(&mut stream).unwrap();
+            let wait_ms = hint.strip_prefix("retry: ").unwrap().trim_end().parse().unwrap();
+            assert!(RETRY_HINT_MS.contains(&wait_ms), "{hint}");
+            assert_eq!(look(&mut stream).as_deref(), Some("(end)"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_wakes_a_stream_at_rest() {
+        let opened = Opened::new();
+        let mut stream = at_rest(&opened);
+        let waiting = tokio::spawn(async move {
+            let next = std::future::poll_fn(|cx| stream.poll_bytes(cx)).await;
+            next.unwrap().unwrap()
+        });
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        let end = began + Duration::from_millis(10);
+        opened.streams.drain(end..end);
+        assert!(waiting.await.unwrap().starts_with(b"retry: "));
+        assert!(Instant::now() >= end && began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_idle_stream_is_small() {
+        // With its timer, its watch and its place in the registry, about a kilobyte beside its socket.
+        assert!(size_of::<Stream>() <= 256, "{}", size_of::<Stream>());
+    }
+}
