@@ -15,12 +15,14 @@ pub const COMPRESSED_BYTES_MIN: u64 = 256;
 ///
 /// Not a layer around the router: that would box every body, streams among them, for the few that ask.
 pub(crate) async fn compress(request: &HeaderMap, response: Response) -> Response {
-    let Some(accept_encoding) = request.get(header::ACCEPT_ENCODING) else { return response };
-    if response.body().size_hint().lower() < COMPRESSED_BYTES_MIN {
+    let is_small = response.body().size_hint().lower() < COMPRESSED_BYTES_MIN;
+    if is_small || !request.contains_key(header::ACCEPT_ENCODING) {
         return response;
     }
     let mut asking = Request::new(());
-    asking.headers_mut().insert(header::ACCEPT_ENCODING, accept_encoding.clone());
+    for value in request.get_all(header::ACCEPT_ENCODING) {
+        asking.headers_mut().append(header::ACCEPT_ENCODING, value.clone());
+    }
     let mut response = Some(response);
     let answer = service_fn(move |_: Request<()>| {
         ready(Ok::<_, Infallible>(response.take().expect("asked once")))
