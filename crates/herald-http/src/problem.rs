@@ -262,3 +262,68 @@ impl IntoResponse for Error {
         Problem::from(self).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc, time::Duration};
+
+    use herald_types::HerId;
+
+    use super::*;
+
+    fn problem_of(source: AppendError) -> Problem {
+        Error::Append { source, places: Places::Array }.into()
+    }
+
+    #[test]
+    fn a_producer_is_told_whether_nothing_happened_or_nobody_knows() {
+        let disk = || Arc::new(io::Error::other("disk"));
+        for (error, kind, text) in [
+            (
+                AppendError::Refused(disk()),
+                ProblemType::AppendRefused,
+                "Nothing of this was stored",
+            ),
+            (AppendError::Poisoned, ProblemType::AppendRefused, "Nothing of this was stored"),
+            (AppendError::Closed, ProblemType::AppendRefused, "Nothing of this was stored"),
+            (AppendError::Unknown(disk()), ProblemType::OutcomeUnknown, "same notificationIds"),
+        ] {
+            let is_refused = error.is_refused();
+            let problem = problem_of(error);
+            assert_eq!(problem.kind, kind);
+            assert_eq!(is_refused, kind == ProblemType::AppendRefused);
+            assert!(problem.detail.contains(text), "{}", problem.detail);
+            assert!(problem.retry_after_seconds.is_some_and(|seconds| seconds > 0));
+        }
+    }
+
+    #[test]
+    fn what_broke_is_for_the_log_alone() {
+        let problem = problem_of(AppendError::Refused(Arc::new(io::Error::other("secret path"))));
+        assert!(problem.cause.is_some() && !problem.detail.contains("secret"));
+        let panicked = Problem::from(Error::Panicked("secret".to_owned()));
+        assert!(!panicked.detail.contains("secret"));
+    }
+
+    #[test]
+    fn a_failed_piece_says_how_much_was_stored_before_it() {
+        let stopping = Unavailable::Stopping { retry_after: Duration::from_secs(3) };
+        let of = |stored| {
+            Problem::from(Error::Partly { stored, source: Box::new(Error::Unavailable(stopping)) })
+        };
+        assert!(!of(0).detail.contains("drafts"));
+        assert!(of(2000).detail.contains("2000 drafts of this request were stored"));
+        assert_eq!((of(2000).kind, of(2000).retry_after_seconds), (ProblemType::Stopping, Some(3)));
+    }
+
+    #[test]
+    fn at_most_20_refused_her_ids_are_named() {
+        let of = |count: u32| {
+            let her_ids = (1..=count).map(|number| HerId::new(number).unwrap()).collect();
+            not_granted(&NotGranted { her_ids })
+        };
+        assert_eq!(of(1), "No access to HER-id 1.");
+        assert!(of(20).ends_with(", 19, 20."), "{}", of(20));
+        assert!(of(21).ends_with(", 20 and 1 more."), "{}", of(21));
+    }
+}

@@ -166,3 +166,75 @@ async fn read_on(mut body: Body) {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use futures_util::stream;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// A body whose second piece comes after `pause`.
+    fn pausing(pause: Duration) -> Body {
+        Body::from_stream(stream::unfold(0, move |piece| async move {
+            match piece {
+                0 => {}
+                1 => sleep(pause).await,
+                _ => return None,
+            }
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), piece + 1))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_may_pause_for_30_s_and_no_longer() {
+        let life = Lifecycle::new(Duration::from_secs(10));
+        let tick = Duration::from_millis(5);
+        let mut upload = Upload::new(pausing(UPLOAD_PAUSE_MAX - tick), &life);
+        assert_eq!(upload.all(2).await.unwrap(), b"xx");
+        let mut upload = Upload::new(pausing(UPLOAD_PAUSE_MAX + tick), &life);
+        let Err(Error::Invalid(violations)) = upload.all(2).await else { panic!("it is refused") };
+        assert_eq!(violations.into_texts(), ["the body paused for more than 30 s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_body_is_read_on_for_5_s_and_no_longer() {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let body = Body::from_stream(stream::unfold((), move |()| {
+            let counted = Arc::clone(&counted);
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_secs(1)).await;
+                Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+            }
+        }));
+        let began = Instant::now();
+        drop(Lingering::wrap(body, &HeaderMap::new()));
+        sleep(LINGER_MAX * 10).await;
+        assert!(began.elapsed() >= LINGER_MAX * 10);
+        // The last one was begun and given up.
+        assert!((5..=6).contains(&read.load(Ordering::Relaxed)));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_body_is_read_on_for_16_mib_and_no_longer() {
+        const PIECE: Bytes = Bytes::from_static(&[0; 64 * 1024]);
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let body = Body::from_stream(stream::repeat_with(move || {
+            counted.fetch_add(PIECE.len(), Ordering::Relaxed);
+            Ok::<_, Infallible>(PIECE)
+        }));
+        read_on(body).await;
+        assert_eq!(read.load(Ordering::Relaxed), LINGER_BYTES_MAX + PIECE.len());
+    }
+}

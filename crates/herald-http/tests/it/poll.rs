@@ -161,3 +161,16 @@ async fn every_page_size_gives_the_same_notifications() {
         assert_eq!(pages, all.notifications(), "{size}");
     }
 }
+
+#[tokio::test]
+async fn a_thousand_of_the_longest_notifications_are_one_page() {
+    let herald = Herald::start();
+    let mut longest = draft(2_147_483_647);
+    longest["type"] = "MessageDeliveryStateUpdated".into();
+    longest["notificationTriggeredByHerId"] = 2_147_483_647.into();
+    longest["description"] = "\u{1}".repeat(1024).into();
+    herald.append(&vec![longest; 1000]).await;
+    let page = herald.poll("HerIds=2147483647&Offset=0&NotificationsToFetch=1000").await;
+    assert_eq!(page.offsets().len(), 1000);
+    assert!(page.body.len() > 6_000_000);
+}
