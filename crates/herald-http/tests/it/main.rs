@@ -5,6 +5,7 @@
 mod append;
 mod drain;
 mod herald;
+mod model;
 mod openapi;
 mod ops;
 mod order;
