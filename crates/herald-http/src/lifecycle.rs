@@ -113,12 +113,6 @@ impl Drain {
         let at = |part| self.began + self.length.mul_f64(part);
         at(STREAM_END_WINDOW.start)..at(STREAM_END_WINDOW.end)
     }
-
-    /// A moment of the window, each as likely as any other: each stream draws its own once.
-    #[must_use]
-    pub fn draw_stream_end(&self) -> Instant {
-        self.began + self.length.mul_f64(rand::random_range(STREAM_END_WINDOW))
-    }
 }
 
 /// The server's phase, and the log once it is open. Clones are the same server.
@@ -259,22 +253,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stream_ends_fill_the_window_and_never_leave_it() {
+    async fn streams_end_between_a_quarter_and_four_fifths_and_the_rest_is_cut_before_the_deadline()
+    {
         let drain = Lifecycle::new(DRAIN).stop();
-        let began = drain.began;
+        let at = |moment: Instant| (moment - drain.began).as_millis();
         let window = drain.stream_end_window();
-        assert_eq!(window.start - began, Duration::from_millis(2_500));
-        assert_eq!(window.end - began, Duration::from_millis(8_000));
-        let mut tenths = [0; 10];
-        for _ in 0..1_000 {
-            let end = drain.draw_stream_end();
-            assert!(window.contains(&end));
-            let part = (end - window.start).div_duration_f64(window.end - window.start);
-            let tenth = (0..9u8).find(|&tenth| part < f64::from(tenth + 1) / 10.0).unwrap_or(9);
-            tenths[usize::from(tenth)] += 1;
-        }
-        // 100 in each is what is expected; 40 is six standard deviations below.
-        assert!(tenths.iter().all(|&count| count > 40), "{tenths:?}");
+        assert_eq!((at(window.start), at(window.end)), (2_500, 8_000));
+        assert_eq!((at(drain.cut_at()), at(drain.deadline())), (9_500, 10_000));
     }
 
     #[tokio::test(start_paused = true)]

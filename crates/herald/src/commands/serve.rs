@@ -1,6 +1,6 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{net::SocketAddr, process::ExitCode, thread};
+use std::{net::SocketAddr, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context;
 use herald_feed::OpenStreams;
@@ -14,7 +14,11 @@ use herald_http::{
 use herald_log::{Log, LogSettings};
 use herald_types::Grant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tracing::{error, info, warn};
 
 pub(crate) use crate::settings::Args;
@@ -24,6 +28,9 @@ use crate::{
     output::{self, WrongUsage},
     settings::Settings,
 };
+
+/// How long the log may take to close at least, however short the drain.
+const CLOSE_WAIT_MIN: Duration = Duration::from_millis(500);
 
 /// Runs the server until it is told to stop: 0 after a clean stop, 1 when it failed, 2 for wrong settings.
 #[must_use]
@@ -50,14 +57,17 @@ fn serve_until_signal(settings: &Settings) -> anyhow::Result<()> {
     }
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         // Before anything else, so that a stop during the start is heard.
         let stop = Stop::new()?;
         let starting = Starting::bind(settings)?;
         let lifecycle = starting.lifecycle.clone();
         tokio::spawn(stop_at_signal(stop, lifecycle));
         starting.serve().await
-    })
+    });
+    // A read or a sync that hangs must not keep the process.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A server whose ports are bound and whose log is not open yet.
@@ -130,7 +140,10 @@ impl Starting {
             }
         };
         if let Some(log) = lifecycle.log() {
-            log.close().await;
+            let deadline = lifecycle.stop().deadline().max(Instant::now() + CLOSE_WAIT_MIN);
+            if timeout_at(deadline, log.close()).await.is_err() {
+                warn!("the log did not close in time; what was acknowledged is durable");
+            }
         }
         info!(cut = stopped.cut, "stopped");
         Ok(())
