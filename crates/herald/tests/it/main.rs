@@ -14,4 +14,5 @@ mod restart;
 mod script;
 mod serve;
 mod settings;
+mod slow;
 mod support;
