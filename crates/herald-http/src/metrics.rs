@@ -6,7 +6,7 @@ use std::{
 };
 
 use herald_feed::OpenStreams;
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::lifecycle::Lifecycle;
@@ -214,6 +214,9 @@ fn describe() {
     gauge!(TRIM_OFFSET).set(0.0);
     gauge!(REPLICA_LAG).set(0.0);
     gauge!(LOG_POISONED).set(0.0);
+    // An alert on the first one needs the zero before it.
+    counter!(HTTP_STALLED).increment(0);
+    counter!(HTTP_ACCEPT_ERRORS).increment(0);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
