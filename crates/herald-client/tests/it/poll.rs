@@ -1,6 +1,6 @@
 //! Pages: what is asked, what is kept, what is tried again.
 
-use herald_client::{Error, types::PageLimit};
+use herald_client::{BODY_BYTES_MAX, Error, types::PageLimit};
 
 use crate::{
     client, her_ids, offset,
@@ -123,5 +123,34 @@ async fn what_does_not_pass_by_itself_is_not_tried_again() {
         let error = poll.unwrap_err();
         assert!(error.to_string().contains(text), "{error}");
         assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_up_to_64_mib_and_no_further() {
+    for (bytes, text) in [(BODY_BYTES_MAX, "EOF"), (BODY_BYTES_MAX + 1, "more than 67108864")] {
+        let server = Script::start(move |_, _, stream| {
+            write(stream, answer("200 OK", "", vec![b' '; bytes]));
+        });
+        let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+        let error = poll.unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(text), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn a_problem_is_read_up_to_256_kib_and_its_status_counts_beyond() {
+    const PROBLEM_BYTES_MAX: usize = 256 * 1024;
+    for (bytes, read) in [(PROBLEM_BYTES_MAX, true), (PROBLEM_BYTES_MAX + 1, false)] {
+        let detail = "x".repeat(bytes - r#"{"detail":""}"#.len());
+        let problem = format!(r#"{{"detail":"{detail}"}}"#);
+        let server = Script::start(move |_, _, stream| {
+            write(stream, answer("404 Not Found", "", &problem));
+        });
+        let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+        let error = poll.unwrap_err().to_string();
+        assert!(error.starts_with("the server answered 404 Not Found"));
+        assert_eq!(error.contains("xxx"), read);
     }
 }

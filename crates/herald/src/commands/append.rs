@@ -23,7 +23,7 @@ use crate::{
     output::{self, WrongUsage},
 };
 
-/// The longest line that is read; the server takes much shorter ones.
+/// The longest line that is read, its end included; the server takes much shorter ones.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// How many lines may wait to be sent.
 const LINES_WAITING_MAX: usize = 256;
@@ -98,8 +98,9 @@ fn read_lines(mut input: Box<dyn BufRead + Send>) -> mpsc::Receiver<Line> {
 /// The next line with its end, or nothing at the end of the input.
 fn read_line(input: &mut impl BufRead) -> Line {
     let mut line = Vec::new();
-    input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).context("could not read the drafts")?;
-    if line.len() as u64 == LINE_BYTES_MAX {
+    let mut input = input.take(LINE_BYTES_MAX + 1);
+    input.read_until(b'\n', &mut line).context("could not read the drafts")?;
+    if line.len() as u64 > LINE_BYTES_MAX {
         bail!("a line has more than {LINE_BYTES_MAX} bytes");
     }
     Ok(line)

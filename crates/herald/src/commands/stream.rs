@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use herald_client::{
-    CheckpointError, CheckpointFile, Cursor, Error, Event, Notification, Notifications,
+    CheckpointError, CheckpointFile, Cursor, Error, Event, Notification, Notifications, Status,
 };
 use tokio::{
     task::spawn_blocking,
@@ -105,8 +105,10 @@ impl Stream {
                     }
                     Event::Status(status) => {
                         output::say(&status);
-                        // The history may have become known, and a start without a line is a place to begin, too.
-                        self.moved_now();
+                        if let Status::Connected { .. } = status {
+                            // The history is known now, and a start without a line is a place to begin, too.
+                            self.moved_now();
+                        }
                     }
                     _ => self.moved_now(),
                 },

@@ -123,12 +123,15 @@ fn a_transient_failure_is_tried_again_three_times_with_the_same_ids() {
 }
 
 #[test]
-fn a_line_without_end_is_not_read_for_ever() {
-    let server = accepting();
-    let input = "{}\n".to_owned() + &"x".repeat(2 * 1024 * 1024);
-    let ended = run_with_input(&["append", "--url", &server.url], &input);
-    assert_eq!(ended.code, 1);
-    assert!(ended.last_word().contains("line 2: "), "{}", ended.stderr);
+fn a_line_of_more_than_a_mebibyte_is_not_read_to_its_end() {
+    for (bytes, code) in [(1024 * 1024, 0), (1024 * 1024 + 1, 1)] {
+        let server = accepting();
+        let fill = "x".repeat(bytes - r#"{"d":""}"#.len() - 1);
+        let input = format!("{{}}\n{{\"d\":\"{fill}\"}}\n");
+        let ended = run_with_input(&["append", "--url", &server.url], &input);
+        assert_eq!(ended.code, code, "{}", ended.stderr);
+        assert_eq!(ended.last_word().contains("line 2: a line has more than 1048576"), code == 1);
+    }
 }
 
 #[test]

@@ -133,6 +133,17 @@ fn a_checkpoint_that_is_saved_now_and_then_is_right_at_the_end() {
 }
 
 #[test]
+fn a_checkpoint_is_there_as_soon_as_the_server_is_and_not_before() {
+    let (_directory, path) = checkpoint();
+    let flags = ["--offset", "7", "--checkpoint", text(&path), "--idle-exit", "300ms"];
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(run_stream(&format!("http://{away}"), &flags).code, 0);
+    assert!(!path.exists());
+    assert_eq!(run_stream(&seven().url, &flags).code, 0);
+    assert_eq!(kept(&path), 7);
+}
+
+#[test]
 fn until_moves_the_checkpoint_of_quiet_receivers() {
     let (_directory, path) = checkpoint();
     let server = Script::start(|_, _, stream| {
