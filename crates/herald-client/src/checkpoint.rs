@@ -95,6 +95,12 @@ impl CheckpointFile {
         Ok(Self { path, kept })
     }
 
+    /// Where the file is, or will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What the file keeps; `None` if there is no file.
     #[must_use]
     pub fn cursor(&self) -> Option<&Cursor> {

@@ -96,7 +96,7 @@ impl Stream {
     async fn until_the_end(&mut self) -> anyhow::Result<()> {
         while self.left > 0 {
             match self.next().await {
-                Next::Event(event) => match event.context("the stream has ended for good")? {
+                Next::Event(event) => match event.map_err(|error| self.ended(error))? {
                     Event::Notification(first) => {
                         if self.print(first).await? {
                             break;
@@ -173,10 +173,22 @@ impl Stream {
         self.moved_now();
         match after {
             Some(Ok(Event::Status(status))) => output::say(status),
-            Some(Err(error)) => return Err(error).context("the stream has ended for good"),
+            Some(Err(error)) => return Err(self.ended(error)),
             Some(Ok(_)) | None => {}
         }
         Ok(stopped)
+    }
+
+    /// Why it ended for good, and which file is to blame if one is.
+    fn ended(&self, error: Error) -> anyhow::Error {
+        let file = self.checkpoint.as_ref().and_then(|checkpoint| checkpoint.file.as_ref());
+        let what = match (&error, file) {
+            (Error::OtherHistory { .. }, Some(file)) => {
+                format!("the checkpoint {} is not of this server's log", file.path().display())
+            }
+            _ => "the stream has ended for good".to_owned(),
+        };
+        anyhow::Error::new(error).context(what)
     }
 
     fn moved(&self) -> bool {
