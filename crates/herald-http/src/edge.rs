@@ -11,7 +11,7 @@ use std::{
 use axum::{body::Body, response::Response};
 use futures_util::{FutureExt, future::CatchUnwind};
 use herald_types::{problem::ProblemType, wire::time_text};
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 use jiff::Timestamp;
 use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
@@ -21,7 +21,7 @@ use tracing::{debug, error, warn};
 use crate::{
     problem::{Error, Problem},
     request_id::{REQUEST_ID_HEADER, RequestIds},
-    upload::Lingering,
+    upload::{Left, Lingering},
 };
 
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -82,7 +82,9 @@ where
         let uri = request.uri().clone();
         let is_head = request.method() == Method::HEAD;
         let (parts, body) = request.into_parts();
-        let body = Lingering::wrap(body, &parts.headers);
+        let (body, left) = Lingering::wrap(body, &parts.headers);
+        // HTTP/2 ends a request without its connection, and does not know the header.
+        let left = left.filter(|_| parts.version <= Version::HTTP_11);
         let inner = self.inner.call(Request::from_parts(parts, body));
         EdgeFuture {
             inner: AssertUnwindSafe(inner).catch_unwind(),
@@ -90,6 +92,7 @@ where
             id: Some(id),
             uri,
             is_head,
+            left,
         }
     }
 }
@@ -102,6 +105,7 @@ pin_project! {
         id: Option<HeaderValue>,
         uri: Uri,
         is_head: bool,
+        left: Option<Left>,
     }
 }
 
@@ -128,6 +132,9 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for EdgeFuture<F> 
             let mut methods = allow.as_bytes().to_vec();
             methods.extend_from_slice(b",OPTIONS");
             *allow = HeaderValue::from_bytes(&methods).expect("names of methods");
+        }
+        if this.left.as_ref().is_some_and(Left::is_unread) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.headers_mut().insert(REQUEST_ID_HEADER, id);
         Poll::Ready(Ok(response))

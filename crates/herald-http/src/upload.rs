@@ -2,6 +2,10 @@
 
 use std::{
     pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -104,18 +108,30 @@ fn broken(text: String) -> Error {
 /// a handler or the router itself, just drops the body.
 pub(crate) struct Lingering {
     body: Option<Body>,
+    left: Left,
     // Whoever waits for `100 Continue` has not sent anything that would have to be read on.
     is_under_way: bool,
 }
 
+/// Whether a body was dropped before its end, so that the connection closes behind the answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left(Arc<AtomicBool>);
+
+impl Left {
+    pub(crate) fn is_unread(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Lingering {
     /// `body` itself where there is nothing to read.
-    pub(crate) fn wrap(body: Body, headers: &HeaderMap) -> Body {
+    pub(crate) fn wrap(body: Body, headers: &HeaderMap) -> (Body, Option<Left>) {
         if body.is_end_stream() {
-            return body;
+            return (body, None);
         }
         let is_under_way = !headers.contains_key(header::EXPECT);
-        Body::new(Self { body: Some(body), is_under_way })
+        let left = Left::default();
+        (Body::new(Self { body: Some(body), left: left.clone(), is_under_way }), Some(left))
     }
 }
 
@@ -147,8 +163,10 @@ impl HttpBody for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let Some(body) = self.body.take() else { return };
-        if self.is_under_way && !body.is_end_stream() {
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        // Relaxed: the answer is made by the task that drops the body.
+        self.left.0.store(true, Ordering::Relaxed);
+        if self.is_under_way {
             // Bounded by its own limits and by the connection, so nobody needs its handle.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(timeout(LINGER_MAX, read_on(body)));
@@ -169,13 +187,7 @@ async fn read_on(mut body: Body) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering},
-        },
-    };
+    use std::{convert::Infallible, sync::atomic::AtomicUsize};
 
     use futures_util::stream;
     use tokio::time::{Instant, sleep};
@@ -218,7 +230,9 @@ mod tests {
             }
         }));
         let began = Instant::now();
-        drop(Lingering::wrap(body, &HeaderMap::new()));
+        let (body, left) = Lingering::wrap(body, &HeaderMap::new());
+        drop(body);
+        assert!(left.unwrap().is_unread());
         sleep(LINGER_MAX * 10).await;
         assert!(began.elapsed() >= LINGER_MAX * 10);
         // The last one was begun and given up.

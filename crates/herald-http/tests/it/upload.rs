@@ -39,8 +39,9 @@ async fn the_answer_arrives_although_the_client_goes_on_sending() {
         let mut socket = begin(&herald, &headers, b"{}\n").await;
         let rest = vec![b'\n'; bytes - 3];
         timeout(PATIENCE, socket.write_all(&rest)).await.expect("it is read on").unwrap();
-        let answer = read_until(&mut socket, "\r\n").await;
+        let answer = read_to_end(&mut socket).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with('}'), "{answer}");
     }
 }
 
