@@ -152,7 +152,7 @@ impl View {
             Segment::new(&*disk, header, file, Index::Memory(MemoryIndex::new(header.start)));
         let scan = segment.scan(|frame, at, bytes, records| last.add(frame, at, bytes, records))?;
         check_log_id(&*disk, &segment, names)?;
-        settle(&segment, &scan)?;
+        let reserved = settle(&segment, &scan)?;
         let Last { index, mut recent, last_frame, first_time_ms } = last;
         *segment.index.write().expect("nobody else has it yet") = Index::Memory(index);
 
@@ -179,7 +179,7 @@ impl View {
             marks: scan.marks,
             last: last_frame.filter(|_| !scan.is_marked),
             end: scan.end,
-            reserved: scan.end,
+            reserved,
             segment_time_ms: first_time_ms,
         };
         Ok(Self {
@@ -225,18 +225,21 @@ impl Last {
 }
 
 /// Cuts the torn end off, and makes sure that the disk has what the page cache shows: after a failed sync it may not.
-fn settle(segment: &Segment, scan: &segment::Scan) -> Result<(), OpenError> {
+/// Says up to where there is room: zeros behind the end are room that was reserved, and a full disk may have no other.
+fn settle(segment: &Segment, scan: &segment::Scan) -> Result<u64, OpenError> {
     let io = |doing| {
         let path = segment.path.clone();
         move |source| OpenError::Io { doing, path, source }
     };
-    let len = segment.file.len().map_err(io("read"))?;
+    let mut reserved = segment.file.len().map_err(io("read"))?;
     if let Some(what) = scan.torn {
-        let (path, torn_bytes) = (segment.path.display(), len - scan.end);
-        tracing::warn!(%path, at = scan.end, torn_bytes, what, "cutting off an append that nobody was told about");
-    }
-    if len > scan.end {
+        let (path, torn_bytes) = (segment.path.display(), reserved - scan.end);
+        tracing::warn!(
+            %path, at = scan.end, torn_bytes, what,
+            "cutting off an append that nobody was told about",
+        );
         segment.file.set_len(scan.end).map_err(io("cut"))?;
+        reserved = scan.end;
     }
     if scan.unsafe_from < scan.end {
         let unsafe_bytes =
@@ -245,10 +248,8 @@ fn settle(segment: &Segment, scan: &segment::Scan) -> Result<(), OpenError> {
         segment.file.read_exact_at(&mut bytes, scan.unsafe_from).map_err(io("read"))?;
         segment.file.write_all_at(&bytes, scan.unsafe_from).map_err(io("write"))?;
     }
-    if len > scan.end || scan.unsafe_from < scan.end {
-        segment.file.sync_data().map_err(io("sync"))?;
-    }
-    Ok(())
+    segment.file.sync_data().map_err(io("sync"))?;
+    Ok(reserved)
 }
 
 /// A full segment with its index, from the index's file or, where that is missing or damaged, from the segment.

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use rand::{SeedableRng as _, rngs::StdRng};
 use uuid::Uuid;
 
-use super::{RECEIVERS, Run, View, ViewSettings, bounds, commit, open, receivers};
+use super::{RECEIVERS, Run, View, ViewSettings, bounds, commit, open, read_all, receivers};
 use crate::{
-    disk::memory::{Call, MemoryDisk},
+    disk::memory::{Call, Failure, MemoryDisk},
     frame::Frame,
     page::Record,
 };
@@ -146,6 +146,31 @@ fn offsets_go_on_when_everything_has_been_trimmed() {
     let batch = run.batch(&view);
     let frame = view.commit(&batch).unwrap();
     assert_eq!(frame.header.first_offset, tail + 1);
+}
+
+#[test]
+fn a_full_disk_lets_the_trim_point_move_even_after_a_restart() {
+    let disk = MemoryDisk::default();
+    let mut run = Run::new(StdRng::seed_from_u64(1));
+    let view = open(&disk);
+    let batch = run.batch(&view);
+    view.commit(&batch).unwrap();
+    view.close();
+    let (kind, only) = (std::io::ErrorKind::StorageFull, Some(Call::Reserve));
+    disk.fail(Some(Failure { at: 0, kind, for_ever: true, only }));
+    let view = open(&disk);
+    loop {
+        let batch = run.batch(&view);
+        if view.commit(&batch).is_err() {
+            break;
+        }
+    }
+    for _ in 0..3 {
+        let mut trim = run.batch_of(&view, Vec::new());
+        trim.trim_point = view.marks().tail();
+        view.commit(&trim).unwrap();
+    }
+    assert!(read_all(&view).unwrap().is_empty());
 }
 
 #[test]
