@@ -94,3 +94,22 @@ fn a_missing_file_is_refused() {
         assert!(opened.is_err() || is_last_segment, "{number} {name}");
     }
 }
+
+/// `fixtures/format-1` was written by the first version: three full segments with their indexes and one being written,
+/// 27 records of which the first two are trimmed.
+#[test]
+fn a_log_of_format_1_opens() {
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1");
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&fixture).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert!(crate::check(dir.path()).unwrap().notes.is_empty());
+    let disk = crate::disk::DataDir::open(dir.path()).unwrap();
+    let view = View::open(Arc::new(disk), SETTINGS).unwrap();
+    let offsets: Vec<u64> =
+        read_all(&view).unwrap().iter().map(|record| record.offset.get()).collect();
+    assert_eq!(offsets, (3..=27).collect::<Vec<_>>());
+    assert_eq!(view.held().segments, 4);
+}
