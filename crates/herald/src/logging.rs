@@ -50,7 +50,7 @@ pub(crate) fn start(format: Format, filter: EnvFilter) {
     let registry = tracing_subscriber::registry().with(filter);
     // A second subscriber can only be a test's own.
     let _ = if text {
-        registry.with(layer.with_ansi(terminal)).try_init()
+        registry.with(layer.with_ansi(terminal).with_target(false)).try_init()
     } else {
         registry.with(layer.json().flatten_event(true).with_span_list(false)).try_init()
     };
