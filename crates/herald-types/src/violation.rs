@@ -66,6 +66,12 @@ impl Violations {
     }
 }
 
+impl<T: Into<String>> From<T> for Violations {
+    fn from(text: T) -> Self {
+        Self { texts: vec![text.into()], beyond: 0 }
+    }
+}
+
 /// A caller's own text as a violation may repeat it: quoted, escaped and bounded.
 #[must_use]
 pub fn echo(text: &str) -> String {
