@@ -42,6 +42,8 @@ pub(crate) async fn append(
 ) -> Result<Vec<Appended>, AppendError> {
     let created_at = wire::time_text(now);
     let items = identify(drafts);
+    // Room first: what a request sees when it looks must not grow old while it waits for a place.
+    let mut room = sequencer.room(items.iter().map(Item::bytes_max).sum()).await?;
     loop {
         let seen = view.marks();
         let stored = look_up(view, &items).await?;
@@ -53,9 +55,12 @@ pub(crate) async fn append(
             Offset::ZERO
         } else {
             let oldest_duplicate = stored.iter().flatten().map(|stored| stored.offset).min();
-            match sequencer.append(Request { records, seen, oldest_duplicate }).await {
+            match sequencer.append(Request { records, seen, oldest_duplicate, room }).await {
                 Verdict::Stored(first_offset) => first_offset,
-                Verdict::LookAgain => continue,
+                Verdict::LookAgain(returned) => {
+                    room = returned;
+                    continue;
+                }
                 Verdict::Failed(error) => return Err(error),
             }
         };
@@ -64,6 +69,13 @@ pub(crate) async fn append(
 }
 
 impl Item {
+    /// The most bytes that its record takes in a frame, whatever its description escapes to.
+    fn bytes_max(&self) -> usize {
+        const WITHOUT_DESCRIPTION: usize = 512;
+        const ESCAPED_BYTES_MAX: usize = r"\u0000".len();
+        WITHOUT_DESCRIPTION + ESCAPED_BYTES_MAX * self.draft.description().len()
+    }
+
     fn prepare(&self, created_at: &str) -> Prepared {
         let body_start = wire::body_start(&self.draft, self.id, created_at);
         Prepared { notification_id: self.id, receiver: self.draft.receiver, body_start }

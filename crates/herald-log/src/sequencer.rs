@@ -27,8 +27,9 @@ use crate::{
 
 /// How many requests may wait; those beyond wait for a place, which is the back-pressure on producers.
 const WAITING_MAX: usize = 1024;
-/// How many bytes of records may wait.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// How many bytes of records may be on their way from looking their ids up to being stored. With the frame under way
+/// that is less than recent memory holds, so what came since a request looked is still there when its turn comes.
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// What a request asks of the sequencer.
 pub(crate) struct Request {
@@ -38,14 +39,21 @@ pub(crate) struct Request {
     pub(crate) seen: Marks,
     /// The oldest of its drafts that were stored already: once that is trimmed they are new.
     pub(crate) oldest_duplicate: Option<Offset>,
+    /// The room that it takes until it is answered.
+    pub(crate) room: Room,
 }
+
+/// Room for a request's records among those that wait.
+pub(crate) struct Room(
+    #[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit,
+);
 
 /// What became of a request.
 pub(crate) enum Verdict {
     /// Stored; the first record's offset, the others follow.
     Stored(Offset),
-    /// What it had seen no longer holds.
-    LookAgain,
+    /// What it had seen no longer holds; it keeps its room.
+    LookAgain(Room),
     /// Not stored.
     Failed(AppendError),
 }
@@ -61,7 +69,6 @@ struct Waiting {
     count: u64,
     bytes: usize,
     answer: oneshot::Sender<Verdict>,
-    _room: OwnedSemaphorePermit,
 }
 
 /// Hands requests to the sequencer.
@@ -72,17 +79,20 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Waits for a place, then for the verdict.
+    /// Waits until there is room for `bytes` of records.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, AppendError> {
+        let permits = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits 32 bits");
+        let permit = Arc::clone(&self.room).acquire_many_owned(permits).await;
+        permit.map(Room).map_err(|_| AppendError::Closed)
+    }
+
+    /// Waits for its turn and the verdict.
     pub(crate) async fn append(&self, request: Request) -> Verdict {
         let closed = || Verdict::Failed(AppendError::Closed);
-        let bytes = request.records.iter().map(Prepared::bytes_max).sum::<usize>();
-        let permits = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits 32 bits");
-        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(permits).await else {
-            return closed();
-        };
-        let (answer, verdict) = oneshot::channel();
+        let bytes = request.records.iter().map(Prepared::bytes_max).sum();
         let count = request.records.len() as u64;
-        let waiting = Waiting { request, count, bytes, answer, _room: room };
+        let (answer, verdict) = oneshot::channel();
+        let waiting = Waiting { request, count, bytes, answer };
         if self.commands.send(Command::Append(waiting)).await.is_err() {
             return closed();
         }
@@ -195,7 +205,7 @@ impl<O: Order> Sequencer<O> {
                 }
                 if must_look_again(&waiting.request, recent) {
                     // A request that is gone needs no answer.
-                    let _ = waiting.answer.send(Verdict::LookAgain);
+                    let _ = waiting.answer.send(Verdict::LookAgain(waiting.request.room));
                 } else if group.holds_any_of(&waiting.request.records) {
                     put_off.push_back(waiting);
                 } else {
