@@ -9,6 +9,7 @@ mod crash;
 mod foreign;
 mod full_disk;
 mod metrics;
+mod poisoned;
 mod restart;
 #[path = "../../../herald-client/tests/it/script.rs"]
 mod script;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cli;
 pub(crate) mod drafts;
+pub(crate) mod failing_sync;
 pub(crate) mod http;
 pub(crate) mod proxy;
 pub(crate) mod server;

@@ -1,6 +1,7 @@
 //! The real `herald serve` as a process of its own.
 
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::Path,
@@ -34,9 +35,25 @@ impl Server {
         server
     }
 
+    /// Starts a server with more in its environment and waits until it is ready.
+    pub(crate) async fn start_in(
+        environment: &[(&str, OsString)],
+        data_dir: &Path,
+        flags: &[&str],
+    ) -> Self {
+        let mut server = Self::launch_in(environment, data_dir, flags).listening();
+        server.ready().await;
+        server
+    }
+
     /// Starts a server and waits for nothing.
     pub(crate) fn launch(data_dir: &Path, flags: &[&str]) -> Launched {
+        Self::launch_in(&[], data_dir, flags)
+    }
+
+    fn launch_in(environment: &[(&str, OsString)], data_dir: &Path, flags: &[&str]) -> Launched {
         let mut child = herald()
+            .envs(environment.iter().cloned())
             .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(data_dir)
