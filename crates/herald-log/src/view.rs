@@ -270,6 +270,9 @@ impl View {
         let segments = self.segments.read().expect(LOCK).clone();
         let (_, full) = segments.split_last().expect("there is always one");
         for segment in full {
+            if !go_on() {
+                return Ok(());
+            }
             let encoded = match &*segment.index.read().expect(LOCK) {
                 Index::Memory(index) => index.encode(segment.header.salt),
                 Index::File(_) => continue,
@@ -303,20 +306,14 @@ impl View {
     pub(crate) fn remove_trimmed(&self) -> io::Result<usize> {
         let trim_point = self.marks().trim_point;
         let mut removed = 0;
-        loop {
-            let segment = {
-                let mut segments = self.segments.write().expect(LOCK);
-                if segments.len() < 2 || segments[0].end().tail() > trim_point {
-                    break;
-                }
-                segments.remove(0)
-            };
+        let segments = self.segments.read().expect(LOCK).clone();
+        let (_, full) = segments.split_last().expect("there is always one");
+        for segment in full.iter().take_while(|segment| segment.end().tail() <= trim_point) {
+            // Readers who have it open go on reading it. It leaves the list last, so that a failure is tried again.
+            disk::remove_if_there(&*self.disk, &segment.name)?;
+            disk::remove_if_there(&*self.disk, &index_name(&segment.name))?;
+            self.segments.write().expect(LOCK).remove(0);
             removed += 1;
-            self.disk.remove(&segment.name)?;
-            match self.disk.remove(&index_name(&segment.name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
         }
         if removed > 0 {
             self.recent.write().expect(LOCK).forget_trimmed();

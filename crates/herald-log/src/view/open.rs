@@ -326,13 +326,10 @@ fn remove_unused(disk: &dyn Disk, segment_names: &[String]) -> Result<(), OpenEr
 
 fn remove_segment(disk: &dyn Disk, name: &str) -> Result<(), OpenError> {
     for name in [name.to_owned(), index_name(name)] {
-        match disk.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let path = disk.path(&name);
-                return Err(OpenError::Io { doing: "remove", path, source: error });
-            }
-            _ => {}
-        }
+        disk::remove_if_there(disk, &name).map_err(|source| {
+            let path = disk.path(&name);
+            OpenError::Io { doing: "remove", path, source }
+        })?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod crash;
 pub(crate) mod damage;
 pub(crate) mod model;
+mod seams;
 
 use std::sync::Arc;
 
