@@ -6,8 +6,13 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{Run, View, commit, model::Model, open, read_all};
 use crate::{
-    disk::memory::{Failure, MemoryDisk},
+    check::check_disk,
+    disk::{
+        Disk as _,
+        memory::{Failure, MemoryDisk},
+    },
     order::OrderError,
+    view::open::HEADER_FILE,
 };
 
 /// What the run knew at each of its acknowledgements, and the batch that was under way behind it.
@@ -75,6 +80,16 @@ fn work(disk: &MemoryDisk, run: &mut Run, steps: usize) -> Promises {
     promises
 }
 
+/// What a start opens without loss, a check calls sound; before the first start has ended there is no log.
+fn check_tells_the_truth(disk: &MemoryDisk, seed: u64) {
+    let checked = check_disk(disk);
+    let begun = disk.list().unwrap().iter().any(|name| name == HEADER_FILE);
+    assert_eq!(checked.is_ok(), begun, "seed {seed}: {checked:?}");
+    let Ok(report) = checked else { return };
+    let marks = open(&disk.copy()).marks();
+    assert_eq!((report.tail.get(), report.trim_point.get()), (marks.tail(), marks.trim_point));
+}
+
 #[test]
 fn every_crash_image_of_long_runs_opens_and_agrees_with_the_model() {
     for seed in 0..12 {
@@ -86,6 +101,7 @@ fn every_crash_image_of_long_runs_opens_and_agrees_with_the_model() {
             let mut disks = vec![image.after_kill()];
             disks.extend((0..4).map(|_| image.after_power_cut(&mut random)));
             for disk in disks {
+                check_tells_the_truth(&disk, seed);
                 let view = open(&disk);
                 promises.check(&view, image.noted, seed);
                 // What was shown once stays, through another cut before anything else is written.
