@@ -29,10 +29,7 @@ mod watch;
 use std::{
     fmt,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -83,7 +80,7 @@ struct Inner {
     view: Arc<View>,
     sequencer: Handle,
     watches: Arc<Watches>,
-    stopping: Arc<AtomicBool>,
+    stopping: tokio::sync::watch::Sender<bool>,
     // Plain mutexes: held to take a handle out, never across a wait.
     sequencer_task: Mutex<Option<JoinHandle<()>>>,
     keeper_task: Mutex<Option<JoinHandle<()>>>,
@@ -120,13 +117,13 @@ impl Log {
         let order = Local { view: Arc::clone(&view) };
         let (sequencer, handle) =
             Sequencer::new(order, Arc::clone(&view), Arc::clone(&watches), Arc::clone(&clock));
-        let stopping = Arc::new(AtomicBool::new(false));
+        let stopping = tokio::sync::watch::Sender::new(false);
         let keeper = Keeper {
             view: Arc::clone(&view),
             sequencer: handle.clone(),
             clock,
             retention: settings.retention,
-            stopping: Arc::clone(&stopping),
+            stopping: stopping.subscribe(),
         };
         Ok(Self(Arc::new(Inner {
             view,
@@ -244,15 +241,15 @@ impl Log {
     /// Refuses further appends, finishes those under way, and releases the directory. Reads go on as long as there
     /// are handles.
     pub async fn close(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stopping.send_replace(true);
         self.0.sequencer.close().await;
         let task = take(&self.0.sequencer_task);
         if let Some(task) = task {
             // A sequencer that has panicked has nothing left to finish.
             let _ = task.await;
         }
+        // Not aborted: its work on the disk would go on in a directory that is somebody else's by then.
         if let Some(task) = take(&self.0.keeper_task) {
-            task.abort();
             let _ = task.await;
         }
         let view = Arc::clone(&self.0.view);
@@ -272,9 +269,6 @@ impl fmt::Debug for Log {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(task) = take(&self.keeper_task) {
-            task.abort();
-        }
+        self.stopping.send_replace(true);
     }
 }

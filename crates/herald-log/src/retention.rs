@@ -1,15 +1,11 @@
 //! When the trim point moves, and the work that waits for no one: sealing full segments, removing trimmed ones.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{
     Clock,
@@ -31,12 +27,12 @@ pub(crate) struct Keeper {
     pub(crate) sequencer: Handle,
     pub(crate) clock: Clock,
     pub(crate) retention: Option<Duration>,
-    /// Ends long work between two of its pieces.
-    pub(crate) stopping: Arc<AtomicBool>,
+    /// Once it is true, or nobody is left to say so, the keeper ends; long work between two of its pieces.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Keeper {
-    /// Runs for ever; its owner ends it.
+    /// Runs until it is told to stop; then nothing of it works on the disk any more.
     pub(crate) async fn run(self) {
         let meters = HeldMeters::new();
         let round = self.retention.map_or(ROUND_MAX, |retention| {
@@ -44,14 +40,19 @@ impl Keeper {
         });
         let mut rounds = interval(round);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = self.stopping.clone();
         loop {
-            rounds.tick().await;
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                _ = rounds.tick() => {}
+            }
             if let Some(retention) = self.retention {
                 self.retain(retention).await;
             }
-            let (view, stopping) = (Arc::clone(&self.view), Arc::clone(&self.stopping));
+            let (view, stopping) = (Arc::clone(&self.view), self.stopping.clone());
             let tidied = tokio::task::spawn_blocking(move || {
-                tidy(&view, || !stopping.load(Ordering::Relaxed)).map(|()| view.held())
+                tidy(&view, || !*stopping.borrow()).map(|()| view.held())
             });
             match tidied.await {
                 Ok(Ok(held)) => {

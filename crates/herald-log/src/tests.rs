@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Condvar,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use herald_types::{Grant, HerId, HerIds, NotificationType, PageLimit};
@@ -263,6 +266,88 @@ async fn a_directory_belongs_to_one_log_until_it_is_closed() {
     assert_eq!(check(dir.path()).unwrap().records, 1);
     let log = Log::open(dir.path(), settings).unwrap();
     assert_eq!((log.history(), log.tail().get()), (history, 1));
+}
+
+/// A disk on which publishing an index takes until the directory is released, or long enough that it should have been.
+struct SlowPublishing {
+    disk: MemoryDisk,
+    began: tokio::sync::Notify,
+    released: (Mutex<bool>, Condvar),
+    too_late: AtomicBool,
+}
+
+impl Disk for SlowPublishing {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn disk::File>> {
+        self.disk.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn disk::File>> {
+        self.disk.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        if to.ends_with(".index") {
+            self.began.notify_one();
+            let (released, changed) = &self.released;
+            let wait = Duration::from_millis(300);
+            let waited = changed.wait_timeout_while(released.lock().unwrap(), wait, |is| !*is);
+            self.too_late.store(*waited.unwrap().0, Ordering::Relaxed);
+        }
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.disk.path(name)
+    }
+
+    fn release(&self) {
+        *self.released.0.lock().unwrap() = true;
+        self.released.1.notify_all();
+    }
+}
+
+#[tokio::test]
+async fn a_closed_log_touches_its_directory_no_more() {
+    let disk = Arc::new(SlowPublishing {
+        disk: MemoryDisk::default(),
+        began: tokio::sync::Notify::new(),
+        released: Default::default(),
+        too_late: AtomicBool::new(false),
+    });
+    let first = open_with(&disk.disk, NO_MEMORY);
+    for _ in 0..30 {
+        append_one(&first, draft(None, 1)).await.unwrap();
+    }
+    first.close().await;
+    for name in disk.disk.list().unwrap() {
+        // Whatever the first one's keeper has sealed already.
+        if name.ends_with(".index") {
+            disk.disk.remove(&name).unwrap();
+        }
+    }
+    let settings = LogSettings { retention: None };
+    let on: Arc<dyn Disk> = Arc::clone(&disk) as _;
+    let log = Log::start(on, NO_MEMORY, settings, Arc::new(|| 0)).unwrap();
+    disk.began.notified().await;
+    log.close().await;
+    // Another server may have it by now, and its own next segment would have the same name.
+    let wait = Duration::from_millis(300);
+    let (released, _) = &disk.released;
+    assert!(*released.lock().unwrap());
+    tokio::time::sleep(wait).await;
+    assert!(!disk.too_late.load(Ordering::Relaxed), "an index was published behind the release");
 }
 
 #[tokio::test]
