@@ -373,7 +373,8 @@ impl View {
         segments.iter().rev().any(|segment| segment.may_hold(id))
     }
 
-    /// The stored record with this id, unless it is trimmed.
+    /// The stored record with this id, unless it is trimmed or not yet visible: an answer that names it would otherwise
+    /// come before the tail has moved.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
@@ -382,7 +383,8 @@ impl View {
         if recent.is_some() {
             return Ok(recent);
         }
-        let trim_point = self.marks().trim_point;
+        let marks = self.marks();
+        let visible = marks.trim_point + 1..=marks.tail();
         let segments = self.segments.read().expect(LOCK).clone();
         for segment in segments.iter().rev() {
             let mut found = None;
@@ -393,7 +395,7 @@ impl View {
                 })?;
             }
             if found.is_some() {
-                return Ok(found.filter(|record| record.offset.get() > trim_point));
+                return Ok(found.filter(|record| visible.contains(&record.offset.get())));
             }
         }
         Ok(None)

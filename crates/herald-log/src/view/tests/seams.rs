@@ -8,8 +8,29 @@ use super::{Run, open};
 use crate::{
     check::check_disk,
     disk::memory::{Failure, MemoryDisk},
-    frame::Batch,
+    frame::{Batch, tests::prepared},
 };
+
+#[test]
+fn a_record_that_is_safe_but_not_yet_visible_is_not_found_by_its_id() {
+    let disk = MemoryDisk::default();
+    let (view, mut run) = (open(&disk), Run::new(StdRng::seed_from_u64(1)));
+    let record = prepared(7, 1, "x");
+    let id = record.notification_id;
+    let batch = run.batch_of(&view, vec![record]);
+    // What a commit does, up to the moment before the tail moves.
+    let segment = view.written_segment();
+    let position = view.marks().position;
+    let frame = batch.encode(position.next(), position, segment.header.salt);
+    let at = view.writer.lock().unwrap().end;
+    segment.file.write_all_at(&frame.bytes, at).unwrap();
+    segment.add(&frame.header, at, &frame.records);
+    assert!(view.may_hold(id));
+    assert_eq!(view.find_id(id).unwrap(), None, "no read shows it yet");
+    let marks = view.marks().after(&frame.header).unwrap();
+    view.recent.write().unwrap().add(&frame, marks);
+    assert_eq!(view.find_id(id).unwrap().unwrap().offset.get(), 1);
+}
 
 #[test]
 fn a_removal_that_failed_is_tried_again() {
