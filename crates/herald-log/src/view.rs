@@ -13,7 +13,7 @@ pub(crate) mod tests;
 use std::{
     io,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -123,10 +123,7 @@ impl View {
     /// # Errors
     /// [`OrderError`] says whether nothing happened. After a failed sync the view takes no more batches.
     pub(crate) fn commit(&self, batch: &Batch) -> Result<Frame, OrderError> {
-        let mut writer = self.writer.lock().expect(LOCK);
-        if self.is_poisoned() {
-            return Err(OrderError::Poisoned);
-        }
+        let mut writer = self.writer()?;
         let offsets = batch.first_offset - self.written_segment().header.start.next_offset;
         if writer.end >= self.settings.segment_bytes || offsets > SEGMENT_OFFSETS_MAX {
             self.roll(&mut writer)?;
@@ -179,14 +176,21 @@ impl View {
         })
     }
 
-    fn poison(&self) {
+    /// The writer, as long as something may be written. Whoever panicked as the writer left it as a failed write does.
+    fn writer(&self) -> Result<MutexGuard<'_, Writer>, OrderError> {
+        let writer = self.writer.lock();
+        if self.is_poisoned() { Err(OrderError::Poisoned) } else { Ok(writer.expect(LOCK)) }
+    }
+
+    /// Nothing is written any more.
+    pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::Release);
     }
 
     /// Notes behind the last frame that it was answered for, when nothing else waits. No sync.
     pub(crate) fn mark_end(&self) {
-        let mut writer = self.writer.lock().expect(LOCK);
-        let Some(last) = writer.last.filter(|_| !self.is_poisoned()) else { return };
+        let Ok(mut writer) = self.writer() else { return };
+        let Some(last) = writer.last else { return };
         let segment = self.written_segment();
         let mark = frame::end_mark(&last, segment.header.salt);
         if writer.end + mark.len() as u64 <= writer.reserved
@@ -257,9 +261,9 @@ impl View {
     /// # Errors
     /// [`OrderError::Poisoned`] if the directory is in doubt.
     pub(crate) fn roll_if_older(&self, time_ms: u64) -> Result<(), OrderError> {
-        let mut writer = self.writer.lock().expect(LOCK);
+        let mut writer = self.writer()?;
         let is_old = writer.segment_time_ms.is_some_and(|first| first < time_ms);
-        if is_old && !self.is_poisoned() { self.roll(&mut writer) } else { Ok(()) }
+        if is_old { self.roll(&mut writer) } else { Ok(()) }
     }
 
     /// Writes the index files of full segments that have none. Calls `go_on` between pieces; `false` ends it.

@@ -17,7 +17,11 @@ impl Order for Local {
     async fn append(&self, batch: Batch) -> Result<Frame, OrderError> {
         let view = Arc::clone(&self.view);
         let committed = tokio::task::spawn_blocking(move || view.commit(&batch)).await;
-        committed.unwrap_or_else(|panic| Err(OrderError::Unknown(io::Error::other(panic))))
+        committed.unwrap_or_else(|panic| {
+            // How far it came nobody knows, as after a failed sync.
+            self.view.poison();
+            Err(OrderError::Unknown(io::Error::other(panic)))
+        })
     }
 
     fn idle(&self) {
