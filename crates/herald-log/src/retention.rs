@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -33,23 +33,25 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Runs until it is told to stop; then nothing of it works on the disk any more.
+    ///
+    /// Trimming and tidying go on beside each other: sealing many segments takes longer than a notification may still
+    /// be shown.
     pub(crate) async fn run(self) {
+        tokio::join!(self.retain_rounds(), self.tidy_rounds());
+    }
+
+    async fn retain_rounds(&self) {
+        let Some(retention) = self.retention else { return };
+        let mut rounds = Rounds::new(self);
+        while rounds.next().await {
+            self.retain(retention).await;
+        }
+    }
+
+    async fn tidy_rounds(&self) {
         let meters = HeldMeters::new();
-        let round = self.retention.map_or(ROUND_MAX, |retention| {
-            (retention / SEGMENTS_PER_RETENTION).clamp(ROUND_MIN, ROUND_MAX)
-        });
-        let mut rounds = interval(round);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut stopping = self.stopping.clone();
-        loop {
-            tokio::select! {
-                biased;
-                _ = stopping.wait_for(|stopping| *stopping) => return,
-                _ = rounds.tick() => {}
-            }
-            if let Some(retention) = self.retention {
-                self.retain(retention).await;
-            }
+        let mut rounds = Rounds::new(self);
+        while rounds.next().await {
             let (view, stopping) = (Arc::clone(&self.view), self.stopping.clone());
             let tidied = tokio::task::spawn_blocking(move || {
                 tidy(&view, || !*stopping.borrow()).map(|()| view.held())
@@ -97,6 +99,32 @@ impl Keeper {
                     "looking for what to trim failed"
                 );
             }
+        }
+    }
+}
+
+/// When it is time to look again.
+struct Rounds {
+    rounds: Interval,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Rounds {
+    fn new(keeper: &Keeper) -> Self {
+        let round = keeper.retention.map_or(ROUND_MAX, |retention| {
+            (retention / SEGMENTS_PER_RETENTION).clamp(ROUND_MIN, ROUND_MAX)
+        });
+        let mut rounds = interval(round);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { rounds, stopping: keeper.stopping.clone() }
+    }
+
+    /// Waits for the next round; `false` when there is none.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.stopping.wait_for(|stopping| *stopping) => false,
+            _ = self.rounds.tick() => true,
         }
     }
 }

@@ -273,7 +273,29 @@ struct SlowPublishing {
     disk: MemoryDisk,
     began: tokio::sync::Notify,
     released: (Mutex<bool>, Condvar),
-    too_late: AtomicBool,
+    wait: Duration,
+    /// Whether that happened while something was being published.
+    released_meanwhile: AtomicBool,
+}
+
+impl SlowPublishing {
+    /// A disk that holds a log of several segments without an index.
+    async fn with_full_segments(wait: Duration) -> Arc<Self> {
+        let disk = MemoryDisk::default();
+        let log = open_with(&disk, NO_MEMORY);
+        for _ in 0..30 {
+            append_one(&log, draft(None, 1)).await.unwrap();
+        }
+        log.close().await;
+        for name in disk.list().unwrap() {
+            // Whatever that one's keeper has sealed already.
+            if name.ends_with(".index") {
+                disk.remove(&name).unwrap();
+            }
+        }
+        let (began, released, released_meanwhile) = Default::default();
+        Arc::new(Self { disk, began, released, wait, released_meanwhile })
+    }
 }
 
 impl Disk for SlowPublishing {
@@ -293,9 +315,9 @@ impl Disk for SlowPublishing {
         if to.ends_with(".index") {
             self.began.notify_one();
             let (released, changed) = &self.released;
-            let wait = Duration::from_millis(300);
-            let waited = changed.wait_timeout_while(released.lock().unwrap(), wait, |is| !*is);
-            self.too_late.store(*waited.unwrap().0, Ordering::Relaxed);
+            let released = released.lock().unwrap();
+            let waited = changed.wait_timeout_while(released, self.wait, |is| !*is).unwrap();
+            self.released_meanwhile.fetch_or(*waited.0, Ordering::Relaxed);
         }
         self.disk.rename(from, to)
     }
@@ -320,34 +342,41 @@ impl Disk for SlowPublishing {
 
 #[tokio::test]
 async fn a_closed_log_touches_its_directory_no_more() {
-    let disk = Arc::new(SlowPublishing {
-        disk: MemoryDisk::default(),
-        began: tokio::sync::Notify::new(),
-        released: Default::default(),
-        too_late: AtomicBool::new(false),
-    });
-    let first = open_with(&disk.disk, NO_MEMORY);
-    for _ in 0..30 {
-        append_one(&first, draft(None, 1)).await.unwrap();
-    }
-    first.close().await;
-    for name in disk.disk.list().unwrap() {
-        // Whatever the first one's keeper has sealed already.
-        if name.ends_with(".index") {
-            disk.disk.remove(&name).unwrap();
-        }
-    }
+    let wait = Duration::from_millis(300);
+    let disk = SlowPublishing::with_full_segments(wait).await;
     let settings = LogSettings { retention: None };
     let on: Arc<dyn Disk> = Arc::clone(&disk) as _;
     let log = Log::start(on, NO_MEMORY, settings, Arc::new(|| 0)).unwrap();
     disk.began.notified().await;
     log.close().await;
     // Another server may have it by now, and its own next segment would have the same name.
-    let wait = Duration::from_millis(300);
     let (released, _) = &disk.released;
     assert!(*released.lock().unwrap());
     tokio::time::sleep(wait).await;
-    assert!(!disk.too_late.load(Ordering::Relaxed), "an index was published behind the release");
+    assert!(
+        !disk.released_meanwhile.load(Ordering::Relaxed),
+        "an index was published behind the release"
+    );
+}
+
+#[tokio::test]
+async fn the_trim_point_moves_while_segments_are_sealed() {
+    // Never waited for when all is well.
+    let disk = SlowPublishing::with_full_segments(Duration::from_secs(5)).await;
+    let settings = LogSettings { retention: Some(Duration::from_secs(1)) };
+    let now_ms = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&now_ms);
+    let on: Arc<dyn Disk> = Arc::clone(&disk) as _;
+    let clock = Arc::new(move || clock.load(Ordering::Relaxed));
+    let log = Log::start(on, NO_MEMORY, settings, clock).unwrap();
+    disk.began.notified().await;
+    now_ms.store(60_000, Ordering::Relaxed);
+    while log.trim_point() != log.tail() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    disk.release();
+    log.close().await;
+    assert!(disk.released_meanwhile.load(Ordering::Relaxed), "it waited for the sealing");
 }
 
 #[tokio::test]
