@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 use axum::response::{IntoResponse, Response};
 use herald_log::{AppendError, ReadError};
 use herald_types::{
-    NotGranted, Violations,
+    NotGranted, STREAM_OFFSET_REQUIRED, Violations,
     problem::{ProblemDetails, ProblemType},
 };
 use http::{HeaderValue, StatusCode, header};
@@ -140,13 +140,7 @@ impl From<Error> for Problem {
             ),
             Error::UnsupportedMediaType(detail) => Self::new(Kind::UnsupportedMediaType, detail),
             Error::TooLarge(detail) => Self::new(Kind::TooLarge, detail),
-            Error::Invalid(violations) => Self {
-                validation_errors: Some(violations.into_texts()),
-                ..Self::new(
-                    Kind::InvalidRequest,
-                    "The request is invalid; validationErrors names everything that is wrong.",
-                )
-            },
+            Error::Invalid(violations) => Self::from_violations(violations.into_texts()),
             Error::NotGranted(refused) => Self::new(Kind::HerIdNotGranted, not_granted(&refused)),
             Error::Read(error) => Self::new(
                 Kind::Internal,
@@ -163,6 +157,16 @@ impl From<Error> for Problem {
 }
 
 impl Problem {
+    /// Where a stream begins is said in `detail` too: it is a decision of the caller, not a slip to correct.
+    fn from_violations(texts: Vec<String>) -> Self {
+        let mut detail =
+            "The request is invalid; validationErrors names everything that is wrong.".to_owned();
+        if texts.iter().any(|text| text == STREAM_OFFSET_REQUIRED) {
+            detail.push_str(&format!(" {STREAM_OFFSET_REQUIRED}."));
+        }
+        Self { validation_errors: Some(texts), ..Self::new(ProblemType::InvalidRequest, detail) }
+    }
+
     fn from_unavailable(unavailable: Unavailable) -> Self {
         let problem = match unavailable {
             Unavailable::Starting { .. } => Self::new(

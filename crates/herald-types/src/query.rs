@@ -6,6 +6,10 @@ use percent_encoding::percent_decode_str;
 
 use crate::{HerId, HerIds, Offset, Violations, offset::plain_digits, violation::echo};
 
+/// The violation of a stream that names no place to begin, which a problem's `detail` repeats.
+pub const STREAM_OFFSET_REQUIRED: &str = "Offset is required: 0 starts at the oldest notification, \
+                                          the header herald-tail of a poll's answer is now";
+
 /// How many notifications one page may hold, 1 to 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageLimit(u16);
@@ -143,10 +147,7 @@ impl<'a> Raw<'a> {
                 return None;
             }
             (Some(None), []) => {
-                violations.add(
-                    "Offset is required: 0 starts at the oldest notification, the header herald-tail of a poll's \
-                     answer is now",
-                );
+                violations.add(STREAM_OFFSET_REQUIRED);
                 return None;
             }
         };

@@ -34,6 +34,17 @@ async fn a_problem_has_all_of_its_members() {
 }
 
 #[tokio::test]
+async fn a_stream_without_an_offset_is_told_in_the_detail_where_to_begin() {
+    let herald = Herald::start();
+    for query in ["HerIds=1", ""] {
+        let problem = herald.refused_stream(query).await.json();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("0 starts at the oldest"), "{detail}");
+        assert!(detail.contains("herald-tail of a poll's answer is now"), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn validation_errors_are_null_where_the_request_is_not_the_problem() {
     let herald = Herald::start();
     let refused = herald.get("/nowhere?x=1").await;
