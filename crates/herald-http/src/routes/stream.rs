@@ -15,7 +15,7 @@ use axum::{
 use bytes::Bytes;
 use herald_feed::{Cursor, Stream};
 use herald_types::{StreamQuery, Violations};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use http_body::Frame;
 use tracing::error;
 
@@ -82,6 +82,11 @@ pub(crate) async fn stream(
     };
     let mut response = Response::new(body);
     let answer = response.headers_mut();
+    if request.version() < Version::HTTP_2 {
+        // The connection ends with its stream, so that a balancer may send the reader elsewhere when it comes back, and
+        // a stop closes connections one by one, as it ends streams.
+        answer.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     answer.insert(header::CONTENT_TYPE, TEXT_EVENT_STREAM);
     answer.insert(header::CACHE_CONTROL, NO_STORE);
     answer.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use herald_http::api::ApiSettings;
 use http::{Method, StatusCode};
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use crate::{
     herald::{EVENT_STREAM, Events, Herald, answer, draft, offsets, quiet},
-    serving::PATIENCE,
+    serving::{PATIENCE, read_to_end},
 };
 
 /// The bodies of everything for `query`, page by page, as they stand in polls' answers.
@@ -138,6 +138,19 @@ async fn a_stream_ends_at_its_age_with_a_hint_when_to_come_back() {
     events.notification().await;
     assert_retry(&events.next().await.unwrap());
     assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn over_http_1_the_connection_ends_with_its_stream() {
+    let stream_max_age = Duration::from_millis(100);
+    let herald = Herald::start_with(ApiSettings { stream_max_age, ..quiet() });
+    let mut socket = TcpStream::connect(herald.address).await.unwrap();
+    let request = "GET /notifications/stream?HerIds=1&Offset=0 HTTP/1.1\r\nhost: herald\r\napi-version: 3\r\n\
+                   nhn-source-system: Tests, v1\r\naccept: text/event-stream\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut socket).await;
+    assert!(answer.contains("event: connected\ndata:\n\n"), "{answer}");
+    assert!(answer.ends_with("\r\n0\r\n\r\n"), "cleanly, behind the last chunk: {answer}");
 }
 
 #[track_caller]
