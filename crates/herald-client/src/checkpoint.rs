@@ -47,7 +47,7 @@ pub enum CheckpointError {
     },
     /// The file is the checkpoint of other receivers.
     #[error(
-        "the checkpoint {} belongs to other receivers ({kept} of them, {asked} were asked for); it was left as it is",
+        "the checkpoint {} is of other receivers than were asked for (it names {kept}, asked for were {asked}); it was left as it is",
         path.display()
     )]
     OtherReceivers {
