@@ -30,3 +30,32 @@ impl Order for Local {
         drop(tokio::task::spawn_blocking(move || view.mark_end()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+    use crate::{
+        disk::memory::MemoryDisk,
+        view::tests::{Run, open, read_all},
+    };
+
+    #[tokio::test]
+    async fn a_commit_that_panics_poisons_the_log() {
+        let disk = MemoryDisk::default();
+        let (view, mut run) = (Arc::new(open(&disk)), Run::new(StdRng::seed_from_u64(3)));
+        let local = Local { view: Arc::clone(&view) };
+        let batch = run.batch(&view);
+        local.append(batch).await.unwrap();
+        let before = read_all(&view).unwrap();
+        let impossible = Batch { trim_point: u64::MAX, ..run.batch(&view) };
+        assert!(matches!(local.append(impossible).await, Err(OrderError::Unknown(_))));
+        assert!(view.is_poisoned(), "health says so at once");
+        let batch = run.batch(&view);
+        assert!(matches!(local.append(batch).await, Err(OrderError::Poisoned)));
+        view.close();
+        assert_eq!(read_all(&view).unwrap(), before);
+        assert_eq!(read_all(&open(&disk)).unwrap(), before);
+    }
+}

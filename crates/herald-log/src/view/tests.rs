@@ -25,7 +25,7 @@ const SETTINGS: ViewSettings =
 /// Receivers 1 to this many get notifications in these tests.
 const RECEIVERS: u32 = 5;
 
-fn open(disk: &MemoryDisk) -> View {
+pub(crate) fn open(disk: &MemoryDisk) -> View {
     View::open(Arc::new(disk.clone()), SETTINGS).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn bounds(records: u16) -> PageBounds {
 }
 
 /// All records that a reader of every receiver gets, page by page.
-fn read_all(view: &View) -> Result<Vec<Record>, crate::ReadError> {
+pub(crate) fn read_all(view: &View) -> Result<Vec<Record>, crate::ReadError> {
     let (everyone, mut after, mut records) = (receivers(1..=RECEIVERS), Offset::ZERO, Vec::new());
     loop {
         let page = view.read(&everyone, after, bounds(7))?;
@@ -52,18 +52,18 @@ fn read_all(view: &View) -> Result<Vec<Record>, crate::ReadError> {
 }
 
 /// A run of appends, trims and tidying that a seed decides.
-struct Run {
+pub(crate) struct Run {
     random: StdRng,
     next_id: u64,
     time_ms: u64,
 }
 
 impl Run {
-    fn new(random: StdRng) -> Self {
+    pub(crate) fn new(random: StdRng) -> Self {
         Self { random, next_id: 1, time_ms: 1_000_000 }
     }
 
-    fn batch(&mut self, view: &View) -> Batch {
+    pub(crate) fn batch(&mut self, view: &View) -> Batch {
         let records = (0..self.random.random_range(1..4)).map(|_| self.record()).collect();
         self.batch_of(view, records)
     }

@@ -1,15 +1,14 @@
 //! Where two of the view's tasks meet: a lookup and a commit, a removal and its retry.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use super::{Run, open, read_all};
+use super::{Run, open};
 use crate::{
     check::check_disk,
     disk::memory::{Failure, MemoryDisk},
     frame::{Batch, tests::prepared},
-    order::{Order as _, OrderError, local::Local},
 };
 
 #[test]
@@ -61,22 +60,4 @@ fn a_removal_that_failed_is_tried_again() {
         let left: Vec<_> = left.iter().filter(|name| *name != "header").collect();
         assert_eq!(left, [&view.written_segment().name], "after {only} removals");
     }
-}
-
-#[tokio::test]
-async fn a_commit_that_panics_poisons_the_log() {
-    let disk = MemoryDisk::default();
-    let (view, mut run) = (Arc::new(open(&disk)), Run::new(StdRng::seed_from_u64(3)));
-    let local = Local { view: Arc::clone(&view) };
-    let batch = run.batch(&view);
-    local.append(batch).await.unwrap();
-    let before = read_all(&view).unwrap();
-    let impossible = Batch { trim_point: u64::MAX, ..run.batch(&view) };
-    assert!(matches!(local.append(impossible).await, Err(OrderError::Unknown(_))));
-    assert!(view.is_poisoned(), "health says so at once");
-    let batch = run.batch(&view);
-    assert!(matches!(local.append(batch).await, Err(OrderError::Poisoned)));
-    view.close();
-    assert_eq!(read_all(&view).unwrap(), before);
-    assert_eq!(read_all(&open(&disk)).unwrap(), before);
 }
