@@ -3,17 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{
+    drafts::TYPES,
     http::{self, Events, identified, poll},
     server::Server,
 };
-
-const TYPES: [&str; 5] = [
-    "NewMessage",
-    "RefusedMessage",
-    "MessageSentStateUpdated",
-    "MessageApprecInfoUpdated",
-    "MessageDeliveryStateUpdated",
-];
 
 /// The samples by name and labels, after checking that each metric is described.
 async fn scrape(client: &reqwest::Client, server: &Server) -> BTreeMap<String, f64> {

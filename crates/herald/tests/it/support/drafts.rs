@@ -4,7 +4,8 @@ use rand::{Rng, RngExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-const TYPES: [&str; 5] = [
+/// The five types of the page.
+pub(crate) const TYPES: [&str; 5] = [
     "NewMessage",
     "RefusedMessage",
     "MessageSentStateUpdated",
