@@ -1,0 +1,13 @@
+//! Herald measured against its limits: what the HTTP library and the disk allow, in the same run on the same machine.
+//!
+//! A *row* is one line of the table in docs/performance.md. Each of its figures is measured in rounds, Herald and its
+//! limit in turn, and judged by the median of their ratios; absolute figures are only printed.
+
+pub mod bare;
+pub mod fill;
+pub mod load;
+pub mod measure;
+pub mod report;
+pub mod requests;
+pub mod rows;
+pub mod server;

@@ -1,0 +1,112 @@
+//! `herald-bench`: measures Herald against its limits. `cargo xtask bench` builds everything and calls it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use herald_bench::{
+    measure::{Figure, median},
+    report,
+    rows::{Bench, ROWS, Row, Size},
+    server::Places,
+};
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+#[command(about = "Measures Herald against its limits, in ratios of the same run")]
+struct Args {
+    /// Fewer and shorter rounds, less stored: a few minutes for all rows
+    #[arg(long)]
+    quick: bool,
+    /// Measure only this row; may be given more than once
+    #[arg(long, value_name = "ROW")]
+    only: Vec<u32>,
+    /// The herald binary
+    #[arg(long)]
+    herald: PathBuf,
+    /// Where data is put; stored logs are kept there for the next run
+    #[arg(long)]
+    data: PathBuf,
+    /// Also write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let limits = std::env::current_exe()?.parent().context("a program has a place")?.to_owned();
+    let places = Places { herald: args.herald, limits, data: args.data };
+    let size = if args.quick { Size::QUICK } else { Size::FULL };
+    let bench = Bench { places, size };
+    let chosen = |row: &&Row| args.only.is_empty() || args.only.contains(&row.number);
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
+    for row in ROWS.iter().filter(chosen) {
+        let began = Instant::now();
+        eprintln!("row {}: {}", row.number, row.name);
+        match (row.measure)(&bench) {
+            Ok(measured) => {
+                show(&measured);
+                figures.extend(measured);
+            }
+            Err(error) => {
+                eprintln!("    FAILED: {error:#}");
+                failed.push(row.number);
+            }
+        }
+        eprintln!("    {:.0} s", began.elapsed().as_secs_f64());
+    }
+    let json = report::json(&figures, &machine());
+    if let Some(path) = args.json {
+        fs::write(&path, serde_json::to_vec_pretty(&json)?)
+            .with_context(|| format!("could not write {}", path.display()))?;
+    }
+    println!("{}", report::table(&figures));
+    println!("{json}");
+    if !failed.is_empty() {
+        eprintln!("failed: rows {failed:?}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was measured, as soon as it was.
+fn show(figures: &[Figure]) {
+    for figure in figures {
+        let ratio = figure.ratio().map(|(ratio, ..)| format!(", ratio {ratio:.3}"));
+        let limit = figure.limit_median().map(|limit| format!(" : {}", report::number(limit)));
+        let cpu = (!figure.herald_cpu.is_empty()).then(|| {
+            let micros = |seconds: &[f64]| report::number(median(seconds) * 1e6);
+            format!(", CPU {} : {} µs", micros(&figure.herald_cpu), micros(&figure.limit_cpu))
+        });
+        eprintln!(
+            "    {} {}: {}{} {}{}{}",
+            figure.row,
+            figure.what,
+            report::number(figure.herald_median()),
+            limit.unwrap_or_default(),
+            figure.unit,
+            ratio.unwrap_or_default(),
+            cpu.unwrap_or_default(),
+        );
+    }
+}
+
+/// What the figures depend on.
+fn machine() -> Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+    };
+    json!({
+        "cpu": field(&read("/proc/cpuinfo"), "model name"),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "memory": field(&read("/proc/meminfo"), "MemTotal"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+    })
+}

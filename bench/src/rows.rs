@@ -1,0 +1,72 @@
+//! The rows of the table, and what they share.
+
+mod appends;
+mod polls;
+
+use std::time::Duration;
+
+use crate::{measure::Figure, server::Places};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Rounds of each figure, Herald and its limit in turn.
+    pub rounds: usize,
+    /// How long one window is.
+    pub window: Duration,
+    /// What is let pass before it.
+    pub warm_up: Duration,
+    /// The larger number of stored notifications; rows that ask for ten million take it.
+    pub stored: u64,
+    /// Streams of the rows that ask for 10,000.
+    pub streams: usize,
+}
+
+impl Size {
+    /// What docs/performance.md reports.
+    pub const FULL: Self = Self {
+        rounds: 5,
+        window: Duration::from_secs(2),
+        warm_up: Duration::from_millis(500),
+        stored: 10_000_000,
+        streams: 10_000,
+    };
+    /// A few minutes for all rows: less is stored, and windows are shorter.
+    pub const QUICK: Self = Self {
+        rounds: 3,
+        window: Duration::from_millis(700),
+        warm_up: Duration::from_millis(200),
+        stored: 1_000_000,
+        streams: 2_000,
+    };
+}
+
+/// Everything that a row needs.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// Programs and data.
+    pub places: Places,
+    /// How much is measured.
+    pub size: Size,
+}
+
+/// One row of the table.
+pub struct Row {
+    /// Its number.
+    pub number: u32,
+    /// What it measures.
+    pub name: &'static str,
+    /// Measures it.
+    pub measure: fn(&Bench) -> anyhow::Result<Vec<Figure>>,
+}
+
+/// All rows, in order.
+pub const ROWS: &[Row] = &[
+    Row { number: 1, name: "polls that find nothing", measure: polls::empty },
+    Row { number: 2, name: "pages of 100 from recent memory", measure: polls::recent },
+    Row { number: 3, name: "pages of 100 at random places", measure: polls::random },
+    Row { number: 4, name: "polls for 1500 receivers", measure: polls::many_receivers },
+    Row { number: 10, name: "durable appends, one draft a request", measure: appends::single },
+    Row { number: 11, name: "durable appends, 1000 drafts a request", measure: appends::large },
+    Row { number: 12, name: "one append at a time", measure: appends::alone },
+];

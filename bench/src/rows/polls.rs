@@ -1,0 +1,206 @@
+//! Rows 1 to 4: polls.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use memchr::memmem;
+
+use super::Bench;
+use crate::{
+    fill::{self, fill},
+    load::{Answer, EMPTY_PAGE, Load, Work},
+    measure::{Figure, Target},
+    requests::{self, her_ids},
+    server::Server,
+};
+
+/// Keep-alive connections.
+const LANES: usize = 64;
+/// The receivers that have something stored in the rows of polls that find nothing.
+const RECEIVERS: u64 = 100_000;
+const PAGE: u64 = 100;
+/// Of so many pages one is looked at record by record: all of them would cost more than they cost the server.
+const LOOK_EVERY: u64 = 16;
+/// How many requests are prepared and asked in turn.
+const REQUESTS: u64 = 2048;
+
+/// What every poll's answer must be.
+enum Expected {
+    Empty,
+    Page { len: Option<usize> },
+}
+
+/// Asks prepared requests in turn.
+struct Polls {
+    requests: Vec<Vec<u8>>,
+    next: usize,
+    expected: Expected,
+    seen: u64,
+}
+
+impl Polls {
+    fn new(requests: Vec<Vec<u8>>, expected: Expected) -> Self {
+        Self { requests, next: 0, expected, seen: 0 }
+    }
+}
+
+impl Work for Polls {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> bool {
+        self.next = (self.next + 1) % self.requests.len();
+        out.extend_from_slice(&self.requests[self.next]);
+        true
+    }
+
+    fn answered(&mut self, _: usize, answer: &Answer<'_>, _: Instant) -> anyhow::Result<()> {
+        ensure!(answer.status == 200, "status {}", answer.status);
+        match self.expected {
+            Expected::Empty => ensure!(answer.body == EMPTY_PAGE, "a page that is not empty"),
+            Expected::Page { len } => {
+                let is_whole = len.is_none_or(|len| len == answer.body.len());
+                ensure!(is_whole, "a page of {} bytes", answer.body.len());
+                self.seen += 1;
+                if self.seen % LOOK_EVERY == 0 {
+                    check_page(answer.body)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// That a page holds 100 notifications and their offsets ascend.
+fn check_page(body: &[u8]) -> anyhow::Result<()> {
+    const NAME: &[u8] = b"\"offset\":";
+    let (mut count, mut last) = (0, 0);
+    for at in memmem::find_iter(body, NAME) {
+        let digits = body[at + NAME.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+        let offset = digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+        ensure!(offset > last, "offset {offset} behind {last}");
+        (count, last) = (count + 1, offset);
+    }
+    ensure!(count == PAGE, "a page of {count}");
+    Ok(())
+}
+
+/// Both servers in turn, the same requests.
+fn compare(
+    bench: &Bench,
+    figure: &mut Figure,
+    herald: &Server,
+    bare: &Server,
+    polls: &mut Polls,
+) -> anyhow::Result<()> {
+    let size = bench.size;
+    let mut at_herald = Load::new(herald.address, LANES)?;
+    let mut at_bare = Load::new(bare.address, LANES)?;
+    for _ in 0..size.rounds {
+        let (ours, our_cpu) =
+            herald.costing(|| at_herald.run(polls, None, size.warm_up, size.window))?;
+        let (theirs, their_cpu) =
+            bare.costing(|| at_bare.run(polls, None, size.warm_up, size.window))?;
+        figure.round(ours.answer_rate(), theirs.answer_rate());
+        figure.cost(our_cpu / ours.all_answers as f64, their_cpu / theirs.all_answers as f64);
+    }
+    Ok(())
+}
+
+/// `count` receivers, another set for each request.
+fn receivers(number: u64, count: u64, of: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |at| (number * count + at) * 31 % of)
+}
+
+pub(super) fn empty(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut figure = Figure::new(
+        "1",
+        "empty polls, 64 connections, 100,000 receivers stored",
+        "requests/s",
+        Target::AtLeast(0.80),
+    );
+    let herald = bench.places.fresh_herald(&[])?;
+    fill(&herald, RECEIVERS, RECEIVERS)?;
+    empty_polls(bench, &herald, &mut figure, 1, false)?;
+    Ok(vec![figure])
+}
+
+pub(super) fn many_receivers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut figure = Figure::new(
+        "4",
+        "empty polls for 1500 receivers; the limit parses the query",
+        "requests/s",
+        Target::AtLeast(0.50),
+    );
+    let herald = bench.places.fresh_herald(&[])?;
+    fill(&herald, RECEIVERS, RECEIVERS)?;
+    empty_polls(bench, &herald, &mut figure, 1500, true)?;
+    Ok(vec![figure])
+}
+
+/// Polls that find nothing, for `count` receivers each.
+pub(super) fn empty_polls(
+    bench: &Bench,
+    herald: &Server,
+    figure: &mut Figure,
+    count: u64,
+    parse_query: bool,
+) -> anyhow::Result<()> {
+    let tail = herald.tail()?;
+    let query =
+        |number| format!("{}&Offset={tail}", her_ids(receivers(number, count, RECEIVERS)));
+    let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
+    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, parse_query)?;
+    compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Empty))
+}
+
+pub(super) fn recent(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let mut figure =
+        Figure::new("2", "pages of 100 from recent memory", "requests/s", Target::AtLeast(0.80));
+    // As much as recent memory holds, and each receiver's last 100 are in it.
+    const RECENT: u64 = 100_000;
+    const RECENT_RECEIVERS: u64 = RECENT / PAGE;
+    let herald = bench.places.fresh_herald(&[])?;
+    fill(&herald, RECENT, RECENT_RECEIVERS)?;
+    let query = |number: u64| format!("{}&Offset=0", her_ids([number % RECENT_RECEIVERS]));
+    let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
+    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, false)?;
+    compare(bench, &mut figure, &herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))?;
+    Ok(vec![figure])
+}
+
+pub(super) fn random(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
+    let stored = bench.size.stored;
+    // A hundred each, so that a page may be all that one receiver has.
+    let dir = fill::stored(&bench.places, stored, stored / PAGE)?;
+    let herald = bench.places.herald(&dir, &["--retention", "forever"])?;
+    let mut figures = Vec::new();
+    for (row, count) in [("3", 10), ("3b", 1)] {
+        let what = match count {
+            1 => format!("a receiver's oldest 100 of {stored} stored, one receiver a poll"),
+            _ => format!("pages of 100 at random places in {stored} stored, {count} receivers a poll"),
+        };
+        let mut figure = Figure::new(row, what, "requests/s", Target::AtLeast(0.30));
+        random_pages(bench, &herald, &mut figure, count)?;
+        figures.push(figure);
+    }
+    Ok(figures)
+}
+
+/// Pages for `count` receivers, each from a place where a whole page follows.
+pub(super) fn random_pages(
+    bench: &Bench,
+    herald: &Server,
+    figure: &mut Figure,
+    count: u64,
+) -> anyhow::Result<()> {
+    // Each receiver has one record in every `of`. Where these have 100 left, with some to spare; one may have no more
+    // than that in all.
+    let of = bench.size.stored / PAGE;
+    let last = bench.size.stored.saturating_sub((PAGE.div_ceil(count) + 1) * of);
+    let requests: Vec<_> = (0..REQUESTS)
+        .map(|number| {
+            let offset = if last == 0 { 0 } else { rand::random_range(0..last) };
+            requests::poll(&format!("{}&Offset={offset}", her_ids(receivers(number, count, of))))
+        })
+        .collect();
+    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, false)?;
+    compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))
+}
