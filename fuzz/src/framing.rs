@@ -30,18 +30,19 @@ fn items(stream: &[u8], cut: usize) -> Vec<Item> {
 }
 
 fn written_reads_back(lines: &[u8], cut: usize) {
-    let mut stream = wire::CONNECTED.to_vec();
+    let mut stream = Events::default();
+    stream.connected();
     let mut bodies = Vec::new();
     for (line, number) in lines.split(|byte| *byte == b'\n').zip(1..) {
         let offset = Offset::new(number).expect("an input has few lines");
         let body = body(&String::from_utf8_lossy(line), offset);
-        wire::push_event(&mut stream, offset, &body);
-        wire::push_heartbeat(&mut stream, offset);
+        stream.push(offset, &body);
+        stream.heartbeat(offset);
         bodies.push((offset, body));
     }
-    wire::push_retry(&mut stream, 500);
+    stream.retry(500);
 
-    let mut items = items(&stream, cut).into_iter();
+    let mut items = items(&stream.0, cut).into_iter();
     let connected = items.next();
     assert!(matches!(connected, Some(Item::Event(event)) if event.name == "connected"));
     for (offset, body) in bodies {

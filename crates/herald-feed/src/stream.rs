@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use herald_log::{Log, Page, PageBounds, ReadError, Watch};
-use herald_types::{PageLimit, wire};
+use herald_types::{PageLimit, wire::Events};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
@@ -33,14 +32,12 @@ const BOUNDS: PageBounds = PageBounds {
     },
     bytes: STREAM_PAGE_BYTES,
 };
-/// What an event has besides its body: field names, an offset of at most 19 digits, line ends.
-const EVENT_FRAMING_BYTES: usize = 64;
 
-type Reading = Pin<Box<dyn Future<Output = Result<Page, ReadError>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<(Page, Events), ReadError>> + Send>>;
 
-/// One open stream: a state machine that is polled for bytes, with no task, no queue and one timer.
+/// One open stream: a state machine that is polled for events, with no task, no queue and one timer.
 ///
-/// Every piece of bytes ends at an event boundary. The first is the `connected` event; after `ends_at` the last one is
+/// Every piece ends at an event boundary. The first is the `connected` event; after `ends_at` the last one is
 /// a `retry:` hint. Between them come each record of the receivers behind the cursor exactly once, in ascending order,
 /// and a heartbeat at each of the stream's own beats.
 ///
@@ -90,29 +87,37 @@ impl Stream {
         Self { log, cursor, watch, open, heartbeat, beats_at, timer, state: State::Opening }
     }
 
-    /// The next bytes to send, or `None` when the stream has ended.
+    /// Adds the next events to `out`; `false` when the stream has ended.
     ///
     /// # Errors
     /// [`ReadError`] when the local view cannot be read; the stream has ended then.
-    pub fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
-        self.open.asked(Instant::now());
+    pub fn poll_events(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Events,
+    ) -> Poll<Result<bool, ReadError>> {
+        let now = Instant::now();
+        self.open.asked(now);
         loop {
             match &mut self.state {
-                State::Ended => return Poll::Ready(None),
+                State::Ended => return Poll::Ready(Ok(false)),
                 State::Opening => {
                     self.state = State::Looking { beat: false };
-                    return Poll::Ready(Some(Ok(Bytes::from_static(wire::CONNECTED))));
+                    out.connected();
+                    return Poll::Ready(Ok(true));
                 }
                 State::Looking { beat } => {
                     let beat = *beat;
-                    if Instant::now() >= self.open.ends_at() {
-                        return Poll::Ready(Some(Ok(self.end())));
+                    if now >= self.open.ends_at() {
+                        self.state = State::Ended;
+                        out.retry(rand::random_range(RETRY_HINT_MS));
+                        return Poll::Ready(Ok(true));
                     }
-                    match self.log.read_recent(self.cursor.receivers(), self.cursor.after(), BOUNDS)
-                    {
+                    let (receivers, after) = (self.cursor.receivers(), self.cursor.after());
+                    match self.log.read_recent(receivers, after, BOUNDS, out) {
                         Some(page) => {
-                            if let Some(bytes) = self.take(&page, beat) {
-                                return Poll::Ready(Some(Ok(bytes)));
+                            if self.take(&page, beat, out) {
+                                return Poll::Ready(Ok(true));
                             }
                         }
                         None => self.state = State::Reading { beat, reading: self.read() },
@@ -121,21 +126,22 @@ impl Stream {
                 State::Reading { beat, reading } => {
                     let beat = *beat;
                     match ready!(reading.as_mut().poll(cx)) {
-                        Ok(page) => {
-                            if let Some(bytes) = self.take(&page, beat) {
-                                return Poll::Ready(Some(Ok(bytes)));
+                        Ok((page, mut events)) => {
+                            out.append(&mut events);
+                            if self.take(&page, beat, out) {
+                                return Poll::Ready(Ok(true));
                             }
                         }
                         Err(error) => {
                             self.state = State::Ended;
-                            return Poll::Ready(Some(Err(error)));
+                            return Poll::Ready(Err(error));
                         }
                     }
                 }
                 State::Waiting => {
                     // Asked again with nothing left to hand out: the reader has taken all there is.
                     self.open.rests(self.cursor.after());
-                    let beat = ready!(self.poll_waited(cx));
+                    let beat = ready!(self.poll_waited(cx, now));
                     self.state = State::Looking { beat };
                 }
             }
@@ -143,7 +149,7 @@ impl Stream {
     }
 
     /// Ready when it is worth looking again: woken, or a beat is due (`true`), or the end has come.
-    fn poll_waited(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_waited(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<bool> {
         // Before the end is looked at: one that moves in between would otherwise wake nobody.
         self.open.register(cx.waker());
         if self.watch.poll_woken(cx).is_ready() {
@@ -155,7 +161,7 @@ impl Stream {
             self.timer.as_mut().reset(deadline);
         }
         ready!(self.timer.as_mut().poll(cx));
-        Poll::Ready(Instant::now() >= self.beats_at)
+        Poll::Ready(now >= self.beats_at)
     }
 
     fn read(&self) -> Reading {
@@ -163,29 +169,26 @@ impl Stream {
         Box::pin(async move { log.read(cursor.receivers(), cursor.after(), BOUNDS).await })
     }
 
-    /// Moves behind `page`; gives what is to be sent of it, if anything.
-    fn take(&mut self, page: &Page, beat: bool) -> Option<Bytes> {
+    /// Moves behind `page`, whose events are in `out`; whether there is anything to send.
+    fn take(&mut self, page: &Page, beat: bool, out: &mut Events) -> bool {
         self.cursor.advance(page.until());
         self.state = if page.is_full() { State::Looking { beat } } else { State::Waiting };
-        let mut out = Vec::new();
+        let mut has_beaten = false;
         if beat && !page.is_full() {
             self.beat();
-            if page.records().is_empty() {
-                wire::push_heartbeat(&mut out, page.until());
+            if page.is_empty() {
+                out.heartbeat(page.until());
                 self.metrics().heartbeats.increment(1);
+                has_beaten = true;
             }
         }
-        if page.records().is_empty() && out.is_empty() {
+        if page.is_empty() && !has_beaten {
             self.open.rests(page.until());
-            return None;
+            return false;
         }
-        out.reserve(page.bytes() + page.records().len() * EVENT_FRAMING_BYTES);
-        for record in page.records() {
-            wire::push_event(&mut out, record.offset, &record.body);
-        }
-        self.metrics().events.increment(page.records().len() as u64);
+        self.metrics().events.increment(page.len() as u64);
         self.open.handed_out(page.until());
-        Some(out.into())
+        true
     }
 
     /// The next beat, in the same phase; beats missed while there was something to send are not made up for.
@@ -194,13 +197,6 @@ impl Stream {
         let into_beat = late.as_nanos() % self.heartbeat.as_nanos().max(1);
         let into_beat = Duration::from_nanos(u64::try_from(into_beat).unwrap_or(0));
         self.beats_at = Instant::now() + self.heartbeat - into_beat;
-    }
-
-    fn end(&mut self) -> Bytes {
-        self.state = State::Ended;
-        let mut out = Vec::new();
-        wire::push_retry(&mut out, rand::random_range(RETRY_HINT_MS));
-        out.into()
     }
 
     fn metrics(&self) -> &Metrics {
@@ -213,7 +209,7 @@ mod tests {
     use std::task::Waker;
 
     use herald_log::LogSettings;
-    use herald_types::{Draft, Grant, HerId, HerIds, NotificationType, Offset};
+    use herald_types::{Draft, Grant, HerId, HerIds, NotificationType, Offset, wire::CONNECTED};
     use jiff::Timestamp;
     use tokio::time::advance;
     use uuid::Uuid;
@@ -259,10 +255,12 @@ mod tests {
 
     /// What the stream has for its reader now: a piece, or nothing.
     fn look(stream: &mut Stream) -> Option<String> {
-        match stream.poll_bytes(&mut Context::from_waker(Waker::noop())) {
+        let mut out = Events::default();
+        match stream.poll_events(&mut Context::from_waker(Waker::noop()), &mut out) {
             Poll::Pending => None,
-            Poll::Ready(Some(bytes)) => Some(String::from_utf8(bytes.unwrap().to_vec()).unwrap()),
-            Poll::Ready(None) => Some("(end)".to_owned()),
+            Poll::Ready(Ok(true)) => Some(String::from_utf8(out.0).unwrap()),
+            Poll::Ready(Ok(false)) => Some("(end)".to_owned()),
+            Poll::Ready(Err(error)) => panic!("{error}"),
         }
     }
 
@@ -273,7 +271,7 @@ mod tests {
     /// A stream that has said `connected` and has nothing to hand out.
     fn at_rest(opened: &Opened) -> Stream {
         let mut stream = opened.stream(opened.log.tail().get());
-        assert_eq!(look(&mut stream).unwrap().as_bytes(), wire::CONNECTED);
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), CONNECTED);
         assert_eq!(look(&mut stream), None);
         stream
     }
@@ -283,7 +281,7 @@ mod tests {
         let opened = Opened::new();
         let mut stream = opened.stream(0);
         opened.append(1, 1, "x").await;
-        assert_eq!(look(&mut stream).unwrap().as_bytes(), wire::CONNECTED);
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), CONNECTED);
         opened.append(1, 1, "x").await;
         assert_eq!(events(look(&mut stream)), 2);
         // The wake-ups of both cost one look, which finds nothing.
@@ -376,8 +374,9 @@ mod tests {
         let opened = Opened::new();
         let mut stream = at_rest(&opened);
         let waiting = tokio::spawn(async move {
-            let next = std::future::poll_fn(|cx| stream.poll_bytes(cx)).await;
-            next.unwrap().unwrap()
+            let mut out = Events::default();
+            std::future::poll_fn(|cx| stream.poll_events(cx, &mut out)).await.unwrap();
+            out.0
         });
         tokio::task::yield_now().await;
         let began = Instant::now();

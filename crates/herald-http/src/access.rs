@@ -1,95 +1,116 @@
 //! What is counted and logged of each request: never its query, headers or body.
 
+use std::sync::OnceLock;
+
 use http::{Method, Request, Response, StatusCode};
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS};
+use crate::{
+    metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS},
+    route::Route,
+};
+
+const METHODS: [&str; 5] = ["GET", "POST", "HEAD", "OPTIONS", "other"];
+/// Herald answers with no others than these.
+const STATUSES: [(u16, &str); 18] = [
+    (200, "200"),
+    (201, "201"),
+    (204, "204"),
+    (304, "304"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (405, "405"),
+    (406, "406"),
+    (409, "409"),
+    (413, "413"),
+    (415, "415"),
+    (423, "423"),
+    (429, "429"),
+    (500, "500"),
+    (503, "503"),
+    (0, "other"),
+];
+
+/// The counters of a port, each made when it is first needed: making one costs a lookup.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    routes: [OfRoute; Route::COUNT],
+}
+
+#[derive(Default)]
+struct OfRoute {
+    seconds: OnceLock<Histogram>,
+    requests: [[OnceLock<Counter>; STATUSES.len()]; METHODS.len()],
+}
+
+impl std::fmt::Debug for OfRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OfRoute")
+    }
+}
 
 /// A request under way.
 #[derive(Debug)]
 pub(crate) struct Entry {
     began: Instant,
-    method: &'static str,
-    route: &'static str,
+    method: usize,
+    route: Route,
 }
 
 impl Entry {
     pub(crate) fn new<B>(request: &Request<B>) -> Self {
-        let method = method_label(request.method());
-        Self { began: Instant::now(), method, route: route_label(request.uri().path()) }
+        let (method, route) = (method_at(request.method()), Route::of(request.uri().path()));
+        Self { began: Instant::now(), method, route }
     }
+}
 
+impl Access {
     /// The head of the answer is ready.
-    pub(crate) fn answered<B>(self, answer: &Response<B>) {
-        let Self { began, method, route } = self;
+    pub(crate) fn answered<B>(&self, entry: &Entry, answer: &Response<B>) {
+        let Entry { began, method, route } = *entry;
         let elapsed = began.elapsed();
         let status = answer.status();
-        counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status" => status_label(status))
-            .increment(1);
-        histogram!(HTTP_REQUEST_SECONDS, "route" => route).record(elapsed);
-        let request_id =
-            answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("");
-        let elapsed_ms = elapsed.as_secs_f64() * 1e3;
-        let status = status.as_u16();
+        let of_route = &self.routes[route as usize];
+        let at = status_at(status);
+        let requests = of_route.requests[method][at].get_or_init(|| {
+            counter!(
+                HTTP_REQUESTS,
+                "route" => route.label(),
+                "method" => METHODS[method],
+                "status" => STATUSES[at].1,
+            )
+        });
+        requests.increment(1);
+        let seconds = of_route
+            .seconds
+            .get_or_init(|| histogram!(HTTP_REQUEST_SECONDS, "route" => route.label()));
+        seconds.record(elapsed);
         // What failed is logged where it is decided; this line is for those who look at each request.
-        debug!(request.id = request_id, method, route, status, elapsed_ms, "answered");
+        debug!(
+            request.id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()),
+            method = METHODS[method],
+            route = route.label(),
+            status = status.as_u16(),
+            elapsed_ms = elapsed.as_secs_f64() * 1e3,
+            "answered"
+        );
     }
 }
 
-/// The path as a label: a bounded set, whatever is asked for.
-fn route_label(path: &str) -> &'static str {
-    match path {
-        "/notifications" => "/notifications",
-        "/notifications/stream" => "/notifications/stream",
-        "/ping" => "/ping",
-        "/openapi.json" => "/openapi.json",
-        "/metrics" => "/metrics",
-        "/health/live" => "/health/live",
-        "/health/ready" => "/health/ready",
-        _ if path.starts_with("/swagger") => "/swagger",
-        _ => "other",
-    }
+/// The method's place among the labels.
+fn method_at(method: &Method) -> usize {
+    let at = METHODS.iter().position(|label| *label == method.as_str());
+    at.unwrap_or(METHODS.len() - 1)
 }
 
-/// The method as a label.
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
-/// The status as a label; Herald answers with no others than these.
-fn status_label(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        200 => "200",
-        201 => "201",
-        204 => "204",
-        304 => "304",
-        400 => "400",
-        401 => "401",
-        403 => "403",
-        404 => "404",
-        405 => "405",
-        406 => "406",
-        409 => "409",
-        413 => "413",
-        415 => "415",
-        423 => "423",
-        429 => "429",
-        500 => "500",
-        503 => "503",
-        code if code < 200 => "1xx",
-        code if code < 300 => "2xx",
-        code if code < 400 => "3xx",
-        code if code < 500 => "4xx",
-        _ => "5xx",
-    }
+/// The status's place among the labels.
+fn status_at(status: StatusCode) -> usize {
+    let at = STATUSES.iter().position(|(code, _)| *code == status.as_u16());
+    at.unwrap_or(STATUSES.len() - 1)
 }
 
 #[cfg(test)]
@@ -98,10 +119,9 @@ mod tests {
 
     #[test]
     fn labels_are_a_bounded_set() {
-        assert_eq!(route_label("/notifications"), "/notifications");
-        assert_eq!(route_label("/swagger/index.html"), "/swagger");
-        assert_eq!(route_label("/notifications/7"), "other");
-        assert_eq!(method_label(&Method::from_bytes(b"HERALD").unwrap()), "other");
-        assert_eq!(status_label(StatusCode::IM_A_TEAPOT), "4xx");
+        assert_eq!(METHODS[method_at(&Method::GET)], "GET");
+        assert_eq!(METHODS[method_at(&Method::from_bytes(b"HERALD").unwrap())], "other");
+        assert_eq!(STATUSES[status_at(StatusCode::NOT_FOUND)].1, "404");
+        assert_eq!(STATUSES[status_at(StatusCode::IM_A_TEAPOT)].1, "other");
     }
 }

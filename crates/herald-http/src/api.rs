@@ -8,18 +8,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::time::Instant;
 
-use crate::lifecycle::Lifecycle;
 pub use crate::{
     compression::COMPRESSED_BYTES_MIN,
     extract::{API_VERSION, SOURCE_SYSTEM_CHARS_MAX},
     request_id::REQUEST_ID_CHARS_MAX,
-    router::router,
     routes::append::{
         JSON_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX, NDJSON_DRAFTS_MAX, PIECE_BYTES_MAX,
         PIECE_DRAFTS_MAX,
     },
     upload::{LINGER_BYTES_MAX, LINGER_MAX, UPLOAD_PAUSE_MAX},
 };
+use crate::{edge::Edge, lifecycle::Lifecycle};
 
 /// The part of its largest age that a stream reaches at least: streams opened together do not end together.
 const STREAM_AGE_MIN: f64 = 0.8;
@@ -57,6 +56,7 @@ pub struct Api {
     pub(crate) streams: OpenStreams,
     pub(crate) settings: ApiSettings,
     pub(crate) metrics: ApiMetrics,
+    pub(crate) edge: Edge,
     history: OnceLock<HeaderValue>,
 }
 
@@ -70,7 +70,8 @@ pub(crate) struct ApiMetrics {
 }
 
 impl Api {
-    /// The API behind `lifecycle`. Install the metrics recorder first: the handles are made here.
+    /// The API behind `lifecycle`. Install the metrics recorder first: the handles are made here. Call it inside a
+    /// runtime: it waits there for a stop, to move the ends of the streams.
     #[must_use]
     pub fn new(lifecycle: Lifecycle, streams: OpenStreams, settings: ApiSettings) -> Self {
         let polls = |answer: &'static str| counter!("herald_polls_total", "answer" => answer);
@@ -80,7 +81,14 @@ impl Api {
             polls_full: polls("full"),
             poll_notifications: histogram!("herald_poll_notifications"),
         };
-        Self { lifecycle, streams, settings, metrics, history: OnceLock::new() }
+        let (stopping, draining) = (lifecycle.clone(), streams.clone());
+        // Ends with the stop; nobody needs its handle.
+        tokio::spawn(async move {
+            let drain = stopping.stop_begun().await;
+            draining.drain(drain.stream_end_window());
+        });
+        let (edge, history) = (Edge::new(), OnceLock::new());
+        Self { lifecycle, streams, settings, metrics, edge, history }
     }
 
     /// When a stream that begins now ends at the latest.

@@ -2,11 +2,12 @@
 
 use std::{convert::Infallible, future::ready};
 
-use axum::{body::Body, response::Response};
 use http::{HeaderMap, Request, header};
 use http_body::Body as _;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::{CompressionLevel, compression::CompressionLayer};
+
+use crate::body::{Body, Response};
 
 /// A body below so many bytes is sent as it is: it fits into one packet anyway.
 pub const COMPRESSED_BYTES_MIN: u64 = 256;

@@ -3,6 +3,7 @@
 mod accept;
 mod access;
 pub mod api;
+pub mod body;
 mod compression;
 mod edge;
 mod extract;
@@ -12,6 +13,7 @@ pub mod openapi;
 pub mod ops;
 mod problem;
 mod request_id;
+mod route;
 mod router;
 mod routes;
 pub mod server;

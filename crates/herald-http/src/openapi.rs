@@ -6,6 +6,8 @@ use utoipa::{IntoParams, OpenApi};
 
 pub(crate) use self::problems::{AppendProblems, PlainProblems, ReadProblems, StreamProblems};
 
+use crate::routes::{append, docs, ping, poll, stream};
+
 mod problems;
 
 #[derive(OpenApi)]
@@ -20,19 +22,22 @@ mod problems;
         (name = "Notifications", description = "Poll, stream and append"),
         (name = "Service", description = "The service itself; needs no header"),
     ),
+    paths(
+        poll::poll,
+        append::append,
+        stream::stream,
+        ping::ping,
+        docs::document,
+        docs::swagger,
+    ),
     components(schemas(schemas::Problem, schemas::Draft)),
 )]
-struct Base;
-
-/// The document without its paths.
-pub(crate) fn base() -> utoipa::openapi::OpenApi {
-    Base::openapi()
-}
+struct Document;
 
 /// The document.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, mut document) = crate::router::documented();
+    let mut document = Document::openapi();
     problems::finish(&mut document);
     document
 }

@@ -1,21 +1,26 @@
 //! The operations port: health and metrics, never the API.
 
-use axum::{
-    Router,
-    extract::State,
-    http::{
-        StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
-    },
-    response::{IntoResponse, Response},
-    routing::get,
+use std::sync::Arc;
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
 };
+use hyper::body::Incoming;
 use serde::Serialize;
 
-use crate::{lifecycle::Lifecycle, metrics::Metrics};
+use crate::{
+    body::{Body, Response},
+    lifecycle::Lifecycle,
+    metrics::Metrics,
+    route::{Route, is_get},
+    routes::poll::{APPLICATION_JSON, NO_STORE},
+    server::Routes,
+};
 
 /// The format that Prometheus asks for.
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const METRICS_TYPE: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// The answer of both health paths.
 #[derive(Debug, Serialize)]
@@ -25,47 +30,73 @@ struct Health {
     reason: Option<&'static str>,
 }
 
+/// The operations port's routes.
 #[derive(Clone, Debug)]
-struct Ops {
+pub struct Ops {
     lifecycle: Lifecycle,
     metrics: Metrics,
 }
 
-/// The operations port's routes.
-pub fn router(lifecycle: Lifecycle, metrics: Metrics) -> Router {
-    Router::new()
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .route("/metrics", get(scrape))
-        .with_state(Ops { lifecycle, metrics })
+impl Ops {
+    /// Those that tell of `lifecycle` and `metrics`.
+    #[must_use]
+    pub const fn new(lifecycle: Lifecycle, metrics: Metrics) -> Self {
+        Self { lifecycle, metrics }
+    }
 }
 
-/// Alive is who answers: a process that must be started again is not ready, and says why there.
-async fn live() -> Response {
-    health(StatusCode::OK, &Health { status: "alive", reason: None })
-}
-
-async fn ready(State(ops): State<Ops>) -> Response {
-    match ops.lifecycle.readiness() {
-        Ok(()) => health(StatusCode::OK, &Health { status: "ready", reason: None }),
-        Err(why) => {
-            let body = Health { status: "not-ready", reason: Some(why.reason()) };
-            let mut answer = health(StatusCode::SERVICE_UNAVAILABLE, &body);
-            if let Err(unavailable) = ops.lifecycle.gate() {
-                let seconds = unavailable.retry_after_seconds();
-                answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+impl Routes for Ops {
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
+        let route = Route::of(request.uri().path());
+        if !matches!(route, Route::Live | Route::Ready | Route::Metrics) {
+            return status(StatusCode::NOT_FOUND);
+        }
+        if !is_get(request.method()) {
+            let mut answer = status(StatusCode::METHOD_NOT_ALLOWED);
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+            return answer;
+        }
+        match route {
+            // Alive is who answers: a process that must be started again is not ready, and says why there.
+            Route::Live => health(StatusCode::OK, &Health { status: "alive", reason: None }),
+            Route::Ready => self.ready(),
+            _ => {
+                let mut answer = Response::new(Body::from(self.metrics.render(&self.lifecycle)));
+                answer.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
+                answer
             }
-            answer
+        }
+    }
+}
+
+impl Ops {
+    fn ready(&self) -> Response {
+        match self.lifecycle.readiness() {
+            Ok(()) => health(StatusCode::OK, &Health { status: "ready", reason: None }),
+            Err(why) => {
+                let body = Health { status: "not-ready", reason: Some(why.reason()) };
+                let mut answer = health(StatusCode::SERVICE_UNAVAILABLE, &body);
+                if let Err(unavailable) = self.lifecycle.gate() {
+                    let seconds = unavailable.retry_after_seconds();
+                    answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+                }
+                answer
+            }
         }
     }
 }
 
 fn health(status: StatusCode, body: &Health) -> Response {
     let body = serde_json::to_string(body).expect("two texts are always JSON");
-    (status, [(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "application/json")], body)
-        .into_response()
+    let mut answer = Response::new(Body::from(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    answer.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+    answer
 }
 
-async fn scrape(State(ops): State<Ops>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], ops.metrics.render(&ops.lifecycle)).into_response()
+fn status(status: StatusCode) -> Response {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status;
+    answer
 }

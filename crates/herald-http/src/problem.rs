@@ -2,13 +2,11 @@
 
 use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 
-use axum::response::{IntoResponse, Response};
 use herald_log::{AppendError, ReadError};
 use herald_types::{
     NotGranted, STREAM_OFFSET_REQUIRED, Violations,
     problem::{ProblemDetails, ProblemType},
 };
-use http::{HeaderValue, StatusCode, header};
 
 use crate::lifecycle::Unavailable;
 
@@ -25,7 +23,7 @@ pub(crate) enum Error {
     #[error("there is no such path")]
     NotFound,
     #[error("the path does not know this method")]
-    MethodNotAllowed,
+    MethodNotAllowed { allow: &'static str },
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     #[error("the answer is {produced}, which Accept does not allow")]
@@ -129,7 +127,7 @@ impl From<Error> for Problem {
         use ProblemType as Kind;
         match error {
             Error::NotFound => Self::new(Kind::NotFound, "There is no such path."),
-            Error::MethodNotAllowed => Self::new(
+            Error::MethodNotAllowed { .. } => Self::new(
                 Kind::MethodNotAllowed,
                 "The path does not know this method; the header Allow names those it knows.",
             ),
@@ -249,21 +247,13 @@ fn not_granted(refused: &NotGranted) -> String {
     format!("No access to HER-id {}{more}.", named.join(", "))
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::from_u16(self.kind.status()).expect("a known status");
-        if let Some(seconds) = self.retry_after_seconds {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+impl Error {
+    /// The methods that the path knows, where another one was tried.
+    pub(crate) const fn allow(&self) -> Option<&'static str> {
+        match self {
+            Self::MethodNotAllowed { allow } => Some(allow),
+            _ => None,
         }
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        Problem::from(self).into_response()
     }
 }
 

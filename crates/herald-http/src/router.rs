@@ -1,65 +1,44 @@
-//! Every route.
+//! Every route of the API.
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use http::{Method, StatusCode};
-use tower::Layer;
-use utoipa::openapi::OpenApi;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use http::{HeaderValue, Method, StatusCode, header};
+use hyper::body::Incoming;
 
 use crate::{
     api::Api,
-    edge::EdgeLayer,
-    openapi,
+    body::{Body, Response},
+    edge::Request,
     problem::Error,
+    route::{Route, is_get},
     routes::{append, docs, ping, poll, stream},
+    server::Routes,
 };
 
-/// The API. Call it inside a runtime: it waits there for a stop, to move the ends of the streams.
-pub fn router(api: Api) -> Router {
-    let (lifecycle, streams) = (api.lifecycle.clone(), api.streams.clone());
-    // Ends with the stop; nobody needs its handle.
-    tokio::spawn(async move {
-        let drain = lifecycle.stop_begun().await;
-        streams.drain(drain.stream_end_window());
-    });
-    let (router, _) = documented();
-    let router = router
-        .route("/swagger/", get(docs::swagger))
-        .route("/swagger/{*file}", get(docs::swagger))
-        .fallback(not_found)
-        .method_not_allowed_fallback(other_method)
-        .with_state(Arc::new(api));
-    // Around the router and not inside of it, so that it also sees what the router adds by itself.
-    Router::new().fallback_service(EdgeLayer::new().layer(router))
-}
-
-/// The routes that the document describes, and the document.
-pub(crate) fn documented() -> (Router<Arc<Api>>, OpenApi) {
-    OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(poll::poll, append::append))
-        .routes(routes!(stream::stream))
-        .routes(routes!(ping::ping))
-        .routes(routes!(docs::document))
-        .routes(routes!(docs::swagger))
-        .split_for_parts()
-}
-
-async fn not_found() -> Error {
-    Error::NotFound
-}
-
-/// Any method that a path does not know; `Allow` is added by the router.
-async fn other_method(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Error> {
-    if request.method() != Method::OPTIONS {
-        return Err(Error::MethodNotAllowed);
+impl Routes for Api {
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
+        self.edge.answer(request, |request| answer(&self, request)).await
     }
-    api.lifecycle.gate()?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn answer(api: &Api, request: Request) -> Result<Response, Error> {
+    let route = Route::of(request.uri().path());
+    match (route, request.method()) {
+        (Route::Other | Route::Metrics | Route::Live | Route::Ready, _) => Err(Error::NotFound),
+        (Route::Notifications, method) if is_get(method) => poll::poll(api, request).await,
+        (Route::Notifications, &Method::POST) => append::append(api, request).await,
+        (Route::Stream, method) if is_get(method) => stream::stream(api, &request),
+        (Route::Ping, method) if is_get(method) => ping::ping(api),
+        (Route::OpenApi, method) if is_get(method) => docs::document(api),
+        (Route::Swagger, method) if is_get(method) => docs::swagger(api, &request),
+        (route, &Method::OPTIONS) => {
+            api.lifecycle.gate()?;
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            let allow = HeaderValue::from_static(route.allow());
+            response.headers_mut().insert(header::ALLOW, allow);
+            Ok(response)
+        }
+        (route, _) => Err(Error::MethodNotAllowed { allow: route.allow() }),
+    }
 }

@@ -1,24 +1,42 @@
 //! Both ports: listening, connections, and the order of a stop.
 //!
-//! Connections are served by hyper, not by axum's server: their limits and time-outs are ours, and a stop does not wait
-//! for streams for ever.
+//! Connections are served by hyper until one becomes a stream of HTTP/1.1, which is then written from here. Limits and
+//! time-outs are ours, and a stop does not wait for streams for ever.
 
 mod connection;
+mod events;
+mod http1;
+mod http2;
 mod io;
 mod listen;
+mod requests;
+mod signal;
 mod stall;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-pub use axum::Router;
 use connection::Connections;
 pub use connection::{HEAD_BYTES_MAX, IDLE_TIMEOUT, STREAMS_PER_CONNECTION_MAX};
+use http::{Request, Response};
+use hyper::body::Incoming;
 pub use listen::BindError;
 use listen::Listener;
 use tokio::time::{sleep_until, timeout_at};
 use tracing::info;
 
-use crate::lifecycle::{Drain, Lifecycle};
+use crate::{
+    body::Body,
+    lifecycle::{Drain, Lifecycle},
+};
+
+/// Answers the requests of one port.
+pub trait Routes: Send + Sync + 'static {
+    /// The answer to one request.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
 
 /// Where to listen, and how patient to be with a peer.
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +91,16 @@ impl Server {
         self.ops.address()
     }
 
-    /// Serves both routers until `lifecycle` is told to stop and everything has ended or has been cut.
+    /// Serves both ports until `lifecycle` is told to stop and everything has ended or has been cut.
     ///
     /// Both ports go on answering through the stop, so that balancers and clients read a 503 and not a refused
     /// connection, at least until the first stream ends.
-    pub async fn run(self, lifecycle: Lifecycle, api: Router, ops: Router) -> Stopped {
+    pub async fn run(
+        self,
+        lifecycle: Lifecycle,
+        api: Arc<impl Routes>,
+        ops: Arc<impl Routes>,
+    ) -> Stopped {
         let Self { api: api_listener, ops: ops_listener, settings } = self;
         let api = Connections::new("api", api, lifecycle.clone(), settings);
         let ops = Connections::new("ops", ops, lifecycle.clone(), settings);
@@ -98,7 +121,7 @@ impl Server {
 }
 
 /// Ready when a stop has begun and every request taken before it has ended, or must be cut.
-async fn drain_ended(lifecycle: &Lifecycle, api: &Connections) {
+async fn drain_ended(lifecycle: &Lifecycle, api: &Connections<impl Routes>) {
     let drain: Drain = lifecycle.stop_begun().await;
     info!(running = api.running(), "draining");
     let quiet = async {

@@ -1,6 +1,7 @@
 //! A request's body: read within bounds, given up when a stop begins, and read on after an error.
 
 use std::{
+    fmt::Display,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -10,16 +11,19 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
 use bytes::Bytes;
 use herald_types::Violations;
 use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::{lifecycle::Lifecycle, problem::Error};
+use crate::{
+    lifecycle::{Lifecycle, Phase},
+    problem::Error,
+};
 
 /// How much of a body is read on after an error, so that the answer arrives before the connection closes.
 pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,14 +33,22 @@ pub const LINGER_MAX: Duration = Duration::from_secs(5);
 pub const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A request's body, piece by piece.
-pub(crate) struct Upload {
-    body: Body,
+pub(crate) struct Upload<B: RequestBody = Incoming> {
+    body: Lingering<B>,
     lifecycle: Lifecycle,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Upload {
-    pub(crate) fn new(body: Body, lifecycle: &Lifecycle) -> Self {
+/// The body of a request.
+pub(crate) trait RequestBody:
+    HttpBody<Data = Bytes, Error: Display + Send> + Send + Unpin + 'static
+{
+}
+
+impl<B: HttpBody<Data = Bytes, Error: Display + Send> + Send + Unpin + 'static> RequestBody for B {}
+
+impl<B: RequestBody> Upload<B> {
+    pub(crate) fn new(body: Lingering<B>, lifecycle: &Lifecycle) -> Self {
         let stop = Box::pin(lifecycle.stop_signal());
         Self { body, lifecycle: lifecycle.clone(), stop }
     }
@@ -47,13 +59,14 @@ impl Upload {
     /// When a stop begins, when nothing comes for [`UPLOAD_PAUSE_MAX`], and when the body breaks off.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if self.lifecycle.phase() == Phase::Draining {
+                self.lifecycle.gate()?;
+            }
             let frame = tokio::select! {
                 biased;
-                () = &mut self.stop => {
-                    self.lifecycle.gate()?;
-                    continue;
-                }
+                // Nearly always it is there already.
                 frame = timeout(UPLOAD_PAUSE_MAX, self.body.frame()) => frame,
+                () = &mut self.stop => continue,
             };
             match frame {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
@@ -106,9 +119,9 @@ fn broken(text: String) -> Error {
 ///
 /// Closing a connection with bytes unread resets it, and a reset may overtake the answer. So whoever answers early,
 /// a handler or the router itself, just drops the body.
-pub(crate) struct Lingering {
-    body: Option<Body>,
-    left: Left,
+pub(crate) struct Lingering<B: RequestBody> {
+    body: Option<B>,
+    left: Option<Left>,
     // Whoever waits for `100 Continue` has not sent anything that would have to be read on.
     is_under_way: bool,
 }
@@ -123,26 +136,26 @@ impl Left {
     }
 }
 
-impl Lingering {
-    /// `body` itself where there is nothing to read.
-    pub(crate) fn wrap(body: Body, headers: &HeaderMap) -> (Body, Option<Left>) {
+impl<B: RequestBody> Lingering<B> {
+    /// Nothing is left of a body that has nothing to read.
+    pub(crate) fn wrap(body: B, headers: &HeaderMap) -> (Self, Option<Left>) {
         if body.is_end_stream() {
-            return (body, None);
+            return (Self { body: None, left: None, is_under_way: false }, None);
         }
         let is_under_way = !headers.contains_key(header::EXPECT);
         let left = Left::default();
-        (Body::new(Self { body: Some(body), left: left.clone(), is_under_way }), Some(left))
+        (Self { body: Some(body), left: Some(left.clone()), is_under_way }, Some(left))
     }
 }
 
-impl HttpBody for Lingering {
+impl<B: RequestBody> HttpBody for Lingering<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(pin!(body).poll_frame(cx));
         match frame {
@@ -161,11 +174,13 @@ impl HttpBody for Lingering {
     }
 }
 
-impl Drop for Lingering {
+impl<B: RequestBody> Drop for Lingering<B> {
     fn drop(&mut self) {
         let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         // Relaxed: the answer is made by the task that drops the body.
-        self.left.0.store(true, Ordering::Relaxed);
+        if let Some(left) = &self.left {
+            left.0.store(true, Ordering::Relaxed);
+        }
         if self.is_under_way {
             // Bounded by its own limits and by the connection, so nobody needs its handle.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -175,7 +190,7 @@ impl Drop for Lingering {
     }
 }
 
-async fn read_on(mut body: Body) {
+async fn read_on(mut body: impl RequestBody) {
     let mut bytes_left = LINGER_BYTES_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         bytes_left = match bytes_left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
@@ -189,21 +204,27 @@ async fn read_on(mut body: Body) {
 mod tests {
     use std::{convert::Infallible, sync::atomic::AtomicUsize};
 
-    use futures_util::stream;
+    use futures_util::{Stream, StreamExt as _, stream};
+    use http_body_util::StreamBody;
     use tokio::time::{Instant, sleep};
 
     use super::*;
 
     /// A body whose second piece comes after `pause`.
-    fn pausing(pause: Duration) -> Body {
-        Body::from_stream(stream::unfold(0, move |piece| async move {
+    fn pausing(pause: Duration) -> Lingering<impl RequestBody> {
+        let body = body_of(stream::unfold(0, move |piece| async move {
             match piece {
                 0 => {}
                 1 => sleep(pause).await,
                 _ => return None,
             }
-            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), piece + 1))
-        }))
+            Some((Bytes::from_static(b"x"), piece + 1))
+        }));
+        Lingering::wrap(body, &HeaderMap::new()).0
+    }
+
+    fn body_of(pieces: impl Stream<Item = Bytes> + Send + 'static) -> impl RequestBody {
+        StreamBody::new(pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece))).boxed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,12 +242,12 @@ mod tests {
     async fn a_dropped_body_is_read_on_for_5_s_and_no_longer() {
         let read = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&read);
-        let body = Body::from_stream(stream::unfold((), move |()| {
+        let body = body_of(stream::unfold((), move |()| {
             let counted = Arc::clone(&counted);
             async move {
                 counted.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_secs(1)).await;
-                Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+                Some((Bytes::from_static(b"x"), ()))
             }
         }));
         let began = Instant::now();
@@ -244,9 +265,9 @@ mod tests {
         const PIECE: Bytes = Bytes::from_static(&[0; 64 * 1024]);
         let read = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&read);
-        let body = Body::from_stream(stream::repeat_with(move || {
+        let body = body_of(stream::repeat_with(move || {
             counted.fetch_add(PIECE.len(), Ordering::Relaxed);
-            Ok::<_, Infallible>(PIECE)
+            PIECE
         }));
         read_on(body).await;
         assert_eq!(read.load(Ordering::Relaxed), LINGER_BYTES_MAX + PIECE.len());

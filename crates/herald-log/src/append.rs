@@ -118,11 +118,13 @@ fn check_content(
 /// that they are, and only for the rest the disk is asked.
 async fn look_up(view: &Arc<View>, items: &[Item]) -> Result<Vec<Option<Notification>>, ReadError> {
     let mut stored: Vec<Option<Notification>> = items.iter().map(|_| None).collect();
-    let is_known = |(at, item): &(usize, &Item)| {
-        item.first == *at && item.draft.notification_id.is_some() && view.may_hold(item.id)
-    };
+    let is_asked =
+        |(at, item): &(usize, &Item)| item.first == *at && item.draft.notification_id.is_some();
+    let asked = items.iter().enumerate().filter(is_asked);
+    let (places, ids): (Vec<usize>, Vec<Uuid>) = asked.map(|(at, item)| (at, item.id)).unzip();
+    let asked = places.into_iter().zip(ids.iter().copied()).zip(view.may_hold(&ids));
     let known: Vec<(usize, Uuid)> =
-        items.iter().enumerate().filter(is_known).map(|(at, item)| (at, item.id)).collect();
+        asked.filter(|(_, may_be_held)| *may_be_held).map(|(asked, _)| asked).collect();
     if known.is_empty() {
         return Ok(stored);
     }

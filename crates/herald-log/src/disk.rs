@@ -42,6 +42,11 @@ pub(crate) trait File: Send + Sync {
     fn len(&self) -> io::Result<u64>;
     /// Fills `buffer` from byte `at` on.
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+    /// The same, if it can be done without waiting for the disk; else [`io::ErrorKind::WouldBlock`].
+    fn read_cached_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let _ = (buffer, at);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// Writes all of `bytes` at byte `at`.
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Makes what was written durable. Invariant of the callers: a failed one is never tried again.
@@ -182,6 +187,24 @@ impl Disk for DataDir {
     }
 }
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only what the system has in memory; anything else is [`io::ErrorKind::WouldBlock`].
+    Cached,
+    /// As long as it takes.
+    Disk,
+}
+
+impl Access {
+    pub(crate) fn read(self, file: &dyn File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        match self {
+            Self::Cached => file.read_cached_at(buffer, at),
+            Self::Disk => file.read_exact_at(buffer, at),
+        }
+    }
+}
+
 struct RealFile(fs::File);
 
 impl File for RealFile {
@@ -191,6 +214,29 @@ impl File for RealFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, at)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        while !buffer.is_empty() {
+            let read =
+                preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT);
+            match read {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buffer = &mut buffer[read..];
+                    at += read as u64;
+                }
+                Err(Errno::INTR) => {}
+                // A file system that cannot tell: then it must be waited for.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {

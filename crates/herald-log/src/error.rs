@@ -74,6 +74,11 @@ impl ReadError {
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Io { .. })
     }
+
+    /// Whether only the disk could have answered, which was not to be waited for.
+    pub(crate) fn is_not_cached(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 /// Why a data directory could not be opened.

@@ -43,11 +43,11 @@ pub use self::{
     check::{Report, check},
     error::{AppendError, OpenError, ReadError},
     meters::describe_metrics,
-    page::{Page, PageBounds, Record},
+    page::{Page, PageBounds, Record, Sink},
     watch::Watch,
 };
 use self::{
-    disk::{DataDir, Disk},
+    disk::{Access, DataDir, Disk},
     meters::{AppendMeters, ReadMeters, kinds_of},
     order::local::Local,
     retention::Keeper,
@@ -55,6 +55,10 @@ use self::{
     view::{View, ViewSettings},
     watch::Watches,
 };
+
+/// A page of at most so many records is read where it is asked for if the system has it in memory: that takes some
+/// 100 µs, and another thread would take as long to begin.
+const CACHED_RECORDS_MAX: usize = 128;
 
 /// Milliseconds since 1970.
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -156,18 +160,20 @@ impl Log {
         outcome
     }
 
-    /// Reads one page from memory alone, or `None` where the disk must be asked: then call [`Log::read`].
+    /// Writes one page from memory alone to `sink`; or `None`, with nothing written, where the disk must be asked: then
+    /// call [`Log::read`].
     ///
-    /// Cost: one map lookup for each receiver, and the page.
+    /// Cost: one map lookup for each receiver, and a copy of the page.
     #[must_use]
     pub fn read_recent(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
+        sink: &mut impl Sink,
     ) -> Option<Page> {
-        let page =
-            self.0.view.with_recent(|recent| recent.read(receivers.as_slice(), after, bounds));
+        let receivers = receivers.as_slice();
+        let page = self.0.view.with_recent(|recent| recent.read(receivers, after, bounds, sink));
         let meters = &self.0.read_meters;
         if page.is_some() {
             meters.hits.increment(1);
@@ -177,28 +183,40 @@ impl Log {
         page
     }
 
-    /// Reads one page for `receivers`, oldest first.
+    /// Reads one page for `receivers`, oldest first, into a new sink.
     ///
     /// The records are those with offsets in `(after, until]` that retention has left, each once; gaps are normal.
     /// `after = 0` starts at the oldest; past the tail is legal and gives an empty page. From memory where that reaches
-    /// back far enough, else from the disk on a thread of its own.
+    /// back far enough; a page of a usual size from the system's cache; else from the disk, on a thread of its own.
     ///
     /// # Errors
     /// [`ReadError`] when the disk cannot be read. Receivers without records are not an error.
     ///
     /// # Panics
     /// When the runtime is shut down under its readers.
-    pub async fn read(
+    pub async fn read<S: Sink + Default + 'static>(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
-    ) -> Result<Page, ReadError> {
-        if let Some(page) = self.read_recent(receivers, after, bounds) {
-            return Ok(page);
+    ) -> Result<(Page, S), ReadError> {
+        let mut sink = S::default();
+        if let Some(page) = self.read_recent(receivers, after, bounds, &mut sink) {
+            return Ok((page, sink));
+        }
+        if bounds.records.get() <= CACHED_RECORDS_MAX {
+            let read = self.0.view.read(receivers, after, bounds, &mut sink, Access::Cached);
+            match read {
+                Err(error) if error.is_not_cached() => {}
+                read => return Ok((read?, sink)),
+            }
         }
         let (view, receivers) = (Arc::clone(&self.0.view), receivers.clone());
-        let read = tokio::task::spawn_blocking(move || view.read(&receivers, after, bounds));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut sink = S::default();
+            let page = view.read(&receivers, after, bounds, &mut sink, Access::Disk)?;
+            Ok((page, sink))
+        });
         read.await.expect("reading a page does not panic")
     }
 

@@ -1,7 +1,10 @@
 //! One page: what a read answers.
 
 use bytes::Bytes;
-use herald_types::{Offset, PageLimit};
+use herald_types::{
+    Offset, PageLimit,
+    wire::{Events, PollBody},
+};
 
 /// A stored notification: its offset and its object's bytes, which are sent as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +15,9 @@ pub struct Record {
     pub body: Bytes,
 }
 
-impl Record {
-    /// A record whose offset was read from the disk, where it was an offset when it was written.
-    pub(crate) fn new(offset: u64, body: Bytes) -> Self {
-        Self { offset: Offset::new(offset).expect("stored offsets are offsets"), body }
-    }
+/// An offset that was read from the disk or memory, where it was an offset when it was written.
+pub(crate) fn stored_offset(offset: u64) -> Offset {
+    Offset::new(offset).expect("stored offsets are offsets")
 }
 
 /// How much a page may hold: it ends with the record that reaches either bound, and always holds one if there is one.
@@ -28,10 +29,34 @@ pub struct PageBounds {
     pub bytes: usize,
 }
 
-/// The records of some receivers in `(after, until]`, ascending.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a page's records are written to, in ascending order: their only copy on the way to a reader.
+pub trait Sink: Send {
+    /// Adds the next record: its offset and its object.
+    fn add(&mut self, offset: Offset, body: &[u8]);
+}
+
+impl Sink for Vec<Record> {
+    fn add(&mut self, offset: Offset, body: &[u8]) {
+        self.push(Record { offset, body: Bytes::copy_from_slice(body) });
+    }
+}
+
+impl Sink for PollBody {
+    fn add(&mut self, _: Offset, body: &[u8]) {
+        self.push(body);
+    }
+}
+
+impl Sink for Events {
+    fn add(&mut self, offset: Offset, body: &[u8]) {
+        self.push(offset, body);
+    }
+}
+
+/// What a read found of some receivers' records in `(after, until]`; the records themselves are in its [`Sink`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    records: Vec<Record>,
+    records: usize,
     bytes: usize,
     full: bool,
     until: Offset,
@@ -40,32 +65,37 @@ pub struct Page {
 impl Page {
     /// An empty page that has looked up to `tail`.
     pub(crate) fn new(after: Offset, tail: Offset) -> Self {
-        Self { records: Vec::new(), bytes: 0, full: false, until: tail.max(after) }
+        Self { records: 0, bytes: 0, full: false, until: tail.max(after) }
     }
 
     /// Adds the next record; `false` when the page is full with it.
-    pub(crate) fn push(&mut self, record: Record, bounds: PageBounds) -> bool {
-        debug_assert!(self.records.last().is_none_or(|last| last.offset < record.offset));
-        let offset = record.offset;
-        self.bytes += record.body.len();
-        self.records.push(record);
-        self.full = self.records.len() >= bounds.records.get() || self.bytes >= bounds.bytes;
+    pub(crate) fn push(
+        &mut self,
+        offset: Offset,
+        body: &[u8],
+        bounds: PageBounds,
+        sink: &mut dyn Sink,
+    ) -> bool {
+        sink.add(offset, body);
+        self.bytes += body.len();
+        self.records += 1;
+        self.full = self.records >= bounds.records.get() || self.bytes >= bounds.bytes;
         if self.full {
             self.until = offset;
         }
         !self.full
     }
 
-    /// The records, ascending by offset.
+    /// How many records there are.
     #[must_use]
-    pub fn records(&self) -> &[Record] {
-        &self.records
+    pub const fn len(&self) -> usize {
+        self.records
     }
 
-    /// How many bytes the bodies have.
+    /// Whether there are none.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
+    pub const fn is_empty(&self) -> bool {
+        self.records == 0
     }
 
     /// Every record of these receivers in `(after, until]` is in this page: the last one's offset when the page is

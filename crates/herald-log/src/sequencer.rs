@@ -203,7 +203,7 @@ impl<O: Order> Sequencer<O> {
                     self.waiting.push_front(waiting);
                     break;
                 }
-                if must_look_again(&waiting.request, recent) {
+                if must_look_again(&waiting.request, &self.view, recent) {
                     // A request that is gone needs no answer.
                     let _ = waiting.answer.send(Verdict::LookAgain(waiting.request.room));
                 } else if group.holds_any_of(&waiting.request.records) {
@@ -265,14 +265,12 @@ impl<O: Order> Sequencer<O> {
 
 /// Whether what the request has seen no longer holds: an id of its own came since, a stored one went, or memory does not
 /// reach back to what it saw.
-fn must_look_again(request: &Request, recent: &Recent) -> bool {
+fn must_look_again(request: &Request, view: &View, recent: &Recent) -> bool {
     let tail = request.seen.tail();
-    let came = |record: &Prepared| {
-        recent.find_id(record.notification_id).is_some_and(|offset| offset.get() > tail)
-    };
     let went =
         request.oldest_duplicate.is_some_and(|offset| offset.get() <= recent.marks.trim_point);
-    went || !recent.covers(tail) || (recent.marks.tail() > tail && request.records.iter().any(came))
+    let came = || recent.marks.tail() > tail && view.came_since(tail, &request.records);
+    went || !recent.covers(tail) || came()
 }
 
 impl Group {

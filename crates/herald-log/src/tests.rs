@@ -48,8 +48,8 @@ fn draft(id: Option<u128>, receiver: u32) -> Draft {
 const PAGE: PageBounds = PageBounds { records: PageLimit::MAX, bytes: usize::MAX };
 
 async fn offsets_after(log: &Log, after: Offset) -> Vec<u64> {
-    let page = log.read(&receivers(EVERYONE), after, PAGE).await.unwrap();
-    page.records().iter().map(|record| record.offset.get()).collect()
+    let (_, records) = log.read::<Vec<Record>>(&receivers(EVERYONE), after, PAGE).await.unwrap();
+    records.iter().map(|record| record.offset.get()).collect()
 }
 
 async fn append_one(log: &Log, draft: Draft) -> Result<Appended, AppendError> {
@@ -147,8 +147,8 @@ async fn nobody_who_has_seen_an_offset_is_shown_or_denied_one_below_it() {
                 let told = append_one(&log, draft(None, receiver)).await.unwrap();
                 // Once answered, every later read sees it.
                 let before = Offset::new(told.offset.get() - 1).unwrap();
-                let page = log.read(&receivers([receiver]), before, PAGE).await.unwrap();
-                assert_eq!(page.records()[0].offset, told.offset);
+                let read = log.read::<Vec<Record>>(&receivers([receiver]), before, PAGE).await;
+                assert_eq!(read.unwrap().1[0].offset, told.offset);
             }
         })
     });
@@ -158,10 +158,11 @@ async fn nobody_who_has_seen_an_offset_is_shown_or_denied_one_below_it() {
             let (mut seen, mut after) = (Vec::new(), Offset::ZERO);
             let watch = log.watch(&receivers(EVERYONE));
             while seen.len() as u64 != WRITERS * EACH {
-                let page = log.read(&receivers(EVERYONE), after, PAGE).await.unwrap();
-                seen.extend(page.records().iter().map(|record| record.offset.get()));
+                let read = log.read::<Vec<Record>>(&receivers(EVERYONE), after, PAGE).await;
+                let (page, records) = read.unwrap();
+                seen.extend(records.iter().map(|record| record.offset.get()));
                 after = page.until();
-                if page.records().is_empty() {
+                if page.is_empty() {
                     watch.woken().await;
                 }
             }

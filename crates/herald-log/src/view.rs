@@ -18,6 +18,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use herald_types::{HerId, Offset, Receivers};
 use uuid::Uuid;
 
@@ -28,10 +29,10 @@ use self::{
 };
 use crate::{
     ReadError,
-    disk::{self, Disk},
-    frame::{self, Batch, FRAME_BYTES_MAX, Frame},
+    disk::{self, Access, Disk},
+    frame::{self, Batch, FRAME_BYTES_MAX, Frame, Prepared, RecordAt},
     order::OrderError,
-    page::{Page, PageBounds, Record},
+    page::{Page, PageBounds, Record, Sink, stored_offset},
 };
 
 /// Room that only frames without records may use, so that a full disk cannot keep retention from freeing it.
@@ -334,7 +335,7 @@ impl View {
         let mut newest = None;
         let segments = self.segments.read().expect(LOCK).clone();
         for segment in segments {
-            let times = segment.with_index(Index::times)?;
+            let times = segment.with_index(Access::Disk, Index::times)?;
             let count = times.partition_point(|mark| mark.time_ms <= time_ms);
             newest = count.checked_sub(1).map(|last| times[last].offset).or(newest);
             if count < times.len() {
@@ -344,15 +345,18 @@ impl View {
         Ok(newest.filter(|offset| *offset > trim_point).and_then(Offset::new))
     }
 
-    /// Reads one page for `receivers` from the disk and memory, oldest first.
+    /// Writes one page for `receivers` from the disk to `sink`, oldest first.
     ///
     /// # Errors
-    /// When a file cannot be read or is damaged.
+    /// When a file cannot be read or is damaged. With [`Access::Cached`] also, of the kind `WouldBlock`, when the system does
+    /// not have all of it in memory; then `sink` holds only a part.
     pub(crate) fn read(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
+        sink: &mut dyn Sink,
+        access: Access,
     ) -> Result<Page, ReadError> {
         // The upper end is fixed before anything is looked at, so that the page is a consistent cut.
         let marks = self.marks();
@@ -362,19 +366,44 @@ impl View {
         let segments = self.segments.read().expect(LOCK).clone();
         let first = segments.partition_point(|segment| segment.end().tail() <= handled);
         for segment in &segments[first..] {
-            let limit = bounds.records.get() - page.records().len();
-            let found = segment.find(receivers.as_slice(), handled, tail.get(), limit)?;
-            if !segment.read(&found, |_, record| page.push(record, bounds))? {
+            let limit = bounds.records.get() - page.len();
+            let found = segment.find(receivers.as_slice(), handled, tail.get(), limit, access)?;
+            let take = |record: &RecordAt, body: &[u8]| {
+                page.push(stored_offset(record.offset), body, bounds, sink)
+            };
+            if !segment.read(&found, access, take)? {
                 break;
             }
         }
         Ok(page)
     }
 
-    /// Whether a record with this id may be stored; asks nothing but memory.
-    pub(crate) fn may_hold(&self, id: Uuid) -> bool {
+    /// Which of `ids` may be stored; asks nothing but memory.
+    pub(crate) fn may_hold(&self, ids: &[Uuid]) -> Vec<bool> {
+        let segments = self.segments.read().expect(LOCK).clone();
+        let mut held = vec![false; ids.len()];
+        for segment in segments.iter().rev() {
+            // Once for all ids, and for no longer: the index of the segment being written is wanted by the writer.
+            let index = segment.index();
+            for (held, id) in held.iter_mut().zip(ids) {
+                *held = *held || index.may_hold(*id);
+            }
+        }
+        held
+    }
+
+    /// Whether the id of one of `records` may have been stored behind `tail`; asks nothing but memory.
+    pub(crate) fn came_since(&self, tail: u64, records: &[Prepared]) -> bool {
         let segments = self.segments.read().expect(LOCK);
-        segments.iter().rev().any(|segment| segment.may_hold(id))
+        let later = segments.iter().rev().take_while(|segment| segment.end().tail() > tail);
+        later.into_iter().any(|segment| match &*segment.index() {
+            Index::Memory(index) => records.iter().any(|record| {
+                let posting = index.find(record.notification_id);
+                posting.is_some_and(|posting| segment.offset(&posting) > tail)
+            }),
+            // Sealed in the meantime, which is rare: its ids are on disk.
+            Index::File(_) => true,
+        })
     }
 
     /// The stored record with this id, unless it is trimmed or not yet visible: an answer that names it would otherwise
@@ -383,23 +412,21 @@ impl View {
     /// # Errors
     /// When a file cannot be read or is damaged.
     pub(crate) fn find_id(&self, id: Uuid) -> Result<Option<Record>, ReadError> {
-        let recent = self.with_recent(|recent| recent.record(recent.find_id(id)?));
-        if recent.is_some() {
-            return Ok(recent);
-        }
         let marks = self.marks();
         let visible = marks.trim_point + 1..=marks.tail();
         let segments = self.segments.read().expect(LOCK).clone();
         for segment in segments.iter().rev() {
             let mut found = None;
             for posting in segment.find_id(id)? {
-                segment.read(&[posting], |record_at, record| {
-                    found = (record_at.notification_id == id).then_some(record);
+                segment.read(&[posting], Access::Disk, |record, body| {
+                    let is_it = record.notification_id == id;
+                    found = is_it.then(|| (record.offset, Bytes::copy_from_slice(body)));
                     found.is_none()
                 })?;
             }
-            if found.is_some() {
-                return Ok(found.filter(|record| visible.contains(&record.offset.get())));
+            if let Some((offset, body)) = found {
+                let is_visible = visible.contains(&offset);
+                return Ok(is_visible.then(|| Record { offset: stored_offset(offset), body }));
             }
         }
         Ok(None)

@@ -3,8 +3,6 @@
 //! A notification is serialised once, up to the comma before its offset ([`body_start`]); [`finish_body`] adds the
 //! offset when it is known, and from then on those bytes are stored, replicated and sent as they are.
 
-use std::io::Write as _;
-
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -14,6 +12,8 @@ use crate::{Draft, Offset};
 pub const POLL_START: &[u8] = b"{\"notifications\":[";
 /// What a poll's body ends with.
 pub const POLL_END: &[u8] = b"]}";
+/// The body of a poll that finds nothing.
+pub const POLL_EMPTY: &[u8] = b"{\"notifications\":[]}";
 /// The first event of a stream.
 pub const CONNECTED: &[u8] = b"event: connected\ndata:\n\n";
 
@@ -64,27 +64,71 @@ pub fn finish_body(body: &mut Vec<u8>, offset: Offset) {
     body.push(b'}');
 }
 
-/// Adds one `notification` event around a stored body.
-pub fn push_event(out: &mut Vec<u8>, offset: Offset, body: &[u8]) {
-    out.extend_from_slice(b"id: ");
-    push_number(out, offset.get());
-    out.extend_from_slice(b"\nevent: notification\ndata: ");
-    out.extend_from_slice(body);
-    out.extend_from_slice(b"\n\n");
+/// A poll's body, written record by record.
+#[derive(Clone, Debug, Default)]
+pub struct PollBody(Vec<u8>);
+
+impl PollBody {
+    /// Adds a stored body.
+    pub fn push(&mut self, body: &[u8]) {
+        if self.0.is_empty() {
+            self.0.extend_from_slice(POLL_START);
+        } else {
+            self.0.push(b',');
+        }
+        self.0.extend_from_slice(body);
+    }
+
+    /// The whole body, where there is a record.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(if self.0.is_empty() { POLL_EMPTY } else { POLL_END });
+        self.0
+    }
 }
 
-/// Adds a heartbeat: a comment that says how far the stream has looked.
-pub fn push_heartbeat(out: &mut Vec<u8>, until: Offset) {
-    out.extend_from_slice(b": until ");
-    push_number(out, until.get());
-    out.extend_from_slice(b"\n\n");
-}
+/// Events of a stream, one behind the other.
+#[derive(Clone, Debug, Default)]
+pub struct Events(pub Vec<u8>);
 
-/// Adds the hint how long a reader should wait before it comes back.
-pub fn push_retry(out: &mut Vec<u8>, wait_ms: u64) {
-    out.extend_from_slice(b"retry: ");
-    push_number(out, wait_ms);
-    out.extend_from_slice(b"\n\n");
+impl Events {
+    /// Moves those of `other` behind these.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.0.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            self.0.append(&mut other.0);
+        }
+    }
+
+    /// Adds the first event of a stream.
+    pub fn connected(&mut self) {
+        self.0.extend_from_slice(CONNECTED);
+    }
+
+    /// Adds one `notification` event around a stored body.
+    pub fn push(&mut self, offset: Offset, body: &[u8]) {
+        let out = &mut self.0;
+        out.extend_from_slice(b"id: ");
+        push_number(out, offset.get());
+        out.extend_from_slice(b"\nevent: notification\ndata: ");
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\n\n");
+    }
+
+    /// Adds a heartbeat: a comment that says how far the stream has looked.
+    pub fn heartbeat(&mut self, until: Offset) {
+        self.0.extend_from_slice(b": until ");
+        push_number(&mut self.0, until.get());
+        self.0.extend_from_slice(b"\n\n");
+    }
+
+    /// Adds the hint how long a reader should wait before it comes back.
+    pub fn retry(&mut self, wait_ms: u64) {
+        self.0.extend_from_slice(b"retry: ");
+        push_number(&mut self.0, wait_ms);
+        self.0.extend_from_slice(b"\n\n");
+    }
 }
 
 fn push_uuid(out: &mut Vec<u8>, id: Uuid) {
@@ -92,7 +136,7 @@ fn push_uuid(out: &mut Vec<u8>, id: Uuid) {
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64) {
-    write!(out, "{number}").expect("writing into memory cannot fail");
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]

@@ -3,12 +3,6 @@
 mod answer;
 mod lines;
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
 use herald_log::Log;
 use herald_types::{Draft, Violations};
 use http::{HeaderMap, request::Parts};
@@ -21,6 +15,8 @@ pub use self::lines::{
 use crate::{
     accept::{self, JSON, NDJSON},
     api::Api,
+    body::Response,
+    edge::Request,
     extract::{grant, must_accept, page_headers},
     openapi::{AppendProblems, PageHeaders, schemas},
     problem::{Error, Places},
@@ -60,10 +56,7 @@ const PARSED_INLINE_BYTES_MAX: usize = 128 * 1024;
         AppendProblems,
     )
 )]
-pub(crate) async fn append(
-    State(api): State<Arc<Api>>,
-    request: Request,
-) -> Result<Response, Error> {
+pub(crate) async fn append(api: &Api, request: Request) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let (head, body) = request.into_parts();
     grant(&api.settings.grant, &head.headers)?;

@@ -2,17 +2,14 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
 use bytes::Bytes;
 use http::{HeaderValue, header};
 use utoipa_swagger_ui::Config;
 
 use crate::{
     api::Api,
+    body::{Body, Response},
+    edge::Request,
     openapi::{self, PlainProblems},
     problem::Error,
     routes::poll::APPLICATION_JSON,
@@ -34,7 +31,7 @@ use crate::{
         PlainProblems,
     )
 )]
-pub(crate) async fn document(State(api): State<Arc<Api>>) -> Result<Response, Error> {
+pub(crate) fn document(api: &Api) -> Result<Response, Error> {
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::json().into());
     api.lifecycle.gate()?;
     let mut response = Response::new(Body::from(DOCUMENT.clone()));
@@ -53,10 +50,7 @@ pub(crate) async fn document(State(api): State<Arc<Api>>) -> Result<Response, Er
         PlainProblems,
     )
 )]
-pub(crate) async fn swagger(
-    State(api): State<Arc<Api>>,
-    request: Request,
-) -> Result<Response, Error> {
+pub(crate) fn swagger(api: &Api, request: &Request) -> Result<Response, Error> {
     api.lifecycle.gate()?;
     let path = request.uri().path();
     let file = path.strip_prefix("/swagger/").filter(|file| !file.is_empty());

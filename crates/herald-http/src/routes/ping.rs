@@ -1,14 +1,12 @@
 //! `GET /ping`.
 
-use std::sync::Arc;
-
-use axum::{body::Body, extract::State, response::Response};
 use herald_types::wire::time_text;
 use http::header;
 use jiff::Timestamp;
 
 use crate::{
     api::Api,
+    body::{Body, Response},
     openapi::{PlainProblems, schemas},
     problem::Error,
     routes::poll::{APPLICATION_JSON, NO_STORE},
@@ -32,7 +30,7 @@ use crate::{
         PlainProblems,
     )
 )]
-pub(crate) async fn ping(State(api): State<Arc<Api>>) -> Result<Response, Error> {
+pub(crate) fn ping(api: &Api) -> Result<Response, Error> {
     api.lifecycle.gate()?;
     let now = time_text(Timestamp::now());
     let body = format!(r#"{{"response":"pong","timestampUtc":"{now}"}}"#);

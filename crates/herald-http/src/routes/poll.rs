@@ -1,28 +1,24 @@
 //! `GET /notifications`: one page.
 
-use std::sync::Arc;
-
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
 use bytes::Bytes;
 use herald_feed::Cursor;
-use herald_log::Page;
 use herald_types::{PollQuery, Violations, wire};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     accept::JSON,
     api::{self, Api},
+    body::{Body, Response},
     compression,
+    edge::Request,
     extract::{grant, must_accept, page_headers},
     openapi::{PageHeaders, PollParameters, ReadProblems, schemas},
     problem::Error,
 };
 
 pub(crate) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// How many headers a page's answer has, with what is added around it.
+const ANSWER_HEADERS: usize = 12;
 pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Fetch notifications (polling)
@@ -46,32 +42,36 @@ pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
         ReadProblems,
     )
 )]
-pub(crate) async fn poll(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Error> {
+pub(crate) async fn poll(api: &Api, request: Request) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let headers = request.headers();
     let grant = grant(&api.settings.grant, headers)?;
     must_accept(headers, JSON)?;
     let query = parse(&request)?;
     let cursor = Cursor::new(grant.narrow(query.her_ids)?, query.after);
-    let page = herald_feed::poll(log, &cursor, query.limit).await?;
+    let (page, body) = herald_feed::poll(log, &cursor, query.limit).await?;
     let metrics = &api.metrics;
-    match page.records().len() {
+    match page.len() {
         0 => metrics.polls_empty.increment(1),
         count if count < query.limit.get() => metrics.polls_part.increment(1),
         _ => metrics.polls_full.increment(1),
     }
-    let mut response = Response::new(Body::from(body(&page)));
+    let body = if page.is_empty() {
+        Bytes::from_static(wire::POLL_EMPTY)
+    } else {
+        metrics
+            .poll_notifications
+            .record(f64::from(u16::try_from(page.len()).expect("a page holds at most 1000")));
+        body.finish().into()
+    };
+    let mut response = Response::new(Body::from(body));
     let answer = response.headers_mut();
+    *answer = HeaderMap::with_capacity(ANSWER_HEADERS);
     answer.insert(header::CONTENT_TYPE, APPLICATION_JSON);
     answer.insert(header::CACHE_CONTROL, NO_STORE);
     api::name_until(page.until(), answer);
     // Taken after the page was read: whoever compares its offset with the trim point then knows what it has missed.
     api.name_place(log, answer);
-    if !page.records().is_empty() {
-        metrics.poll_notifications.record(f64::from(
-            u16::try_from(page.records().len()).expect("a page holds at most 1000"),
-        ));
-    }
     Ok(compression::compress(headers, response).await)
 }
 
@@ -86,24 +86,4 @@ fn parse(request: &Request) -> Result<PollQuery, Error> {
             Err(Error::Invalid(violations))
         }
     }
-}
-
-/// The stored bodies joined by commas: their only copy on the way to the socket.
-fn body(page: &Page) -> Bytes {
-    const EMPTY: &[u8] = b"{\"notifications\":[]}";
-    debug_assert_eq!(EMPTY, [wire::POLL_START, wire::POLL_END].concat());
-    if page.records().is_empty() {
-        return Bytes::from_static(EMPTY);
-    }
-    let framing = wire::POLL_START.len() + wire::POLL_END.len() + page.records().len();
-    let mut body = Vec::with_capacity(page.bytes() + framing);
-    body.extend_from_slice(wire::POLL_START);
-    for (number, record) in page.records().iter().enumerate() {
-        if number > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(&record.body);
-    }
-    body.extend_from_slice(wire::POLL_END);
-    body.into()
 }

@@ -1,27 +1,14 @@
 //! `GET /notifications/stream`: Server-Sent Events.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
-
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    response::Response,
-};
-use bytes::Bytes;
 use herald_feed::{Cursor, Stream};
 use herald_types::{StreamQuery, Violations};
 use http::{HeaderName, HeaderValue, Method, Version, header};
-use http_body::Frame;
-use tracing::error;
 
 use crate::{
     accept::{self, EVENT_STREAM},
     api::Api,
+    body::{Body, Response},
+    edge::Request,
     extract::{LAST_EVENT_ID_HEADER, grant, page_headers, text},
     openapi::{PageHeaders, StreamParameters, StreamProblems, schemas},
     problem::Error,
@@ -53,17 +40,14 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         StreamProblems,
     )
 )]
-pub(crate) async fn stream(
-    State(api): State<Arc<Api>>,
-    request: Request,
-) -> Result<Response, Error> {
+pub(crate) fn stream(api: &Api, request: &Request) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let grant = grant(&api.settings.grant, request.headers())?;
     // Unlike elsewhere, saying nothing is not enough: the page requires the header.
     if accept::accepts(request.headers(), EVENT_STREAM) != Some(true) {
         return Err(Error::NotAcceptable { produced: "text/event-stream" });
     }
-    let (query, source_system) = parse(&request)?;
+    let (query, source_system) = parse(request)?;
     let cursor = Cursor::new(grant.narrow(query.her_ids)?, query.after);
     // A HEAD asks what a stream would say about itself, and opens none.
     let body = if request.method() == Method::HEAD {
@@ -71,14 +55,7 @@ pub(crate) async fn stream(
     } else {
         let (heartbeat, ends_at) = (api.settings.heartbeat, api.stream_ends_at());
         let log = log.clone();
-        Body::new(StreamBody(Stream::new(
-            log,
-            cursor,
-            &api.streams,
-            &source_system,
-            heartbeat,
-            ends_at,
-        )))
+        Body::stream(Stream::new(log, cursor, &api.streams, &source_system, heartbeat, ends_at))
     };
     let mut response = Response::new(body);
     let answer = response.headers_mut();
@@ -106,27 +83,4 @@ fn parse(request: &Request) -> Result<(StreamQuery, String), Error> {
         .ok();
     let parsed = query.zip(source_system.map(std::borrow::Cow::into_owned));
     violations.none_or(parsed).map_err(Error::Invalid)
-}
-
-/// A stream as the body of an answer.
-struct StreamBody(Stream);
-
-impl http_body::Body for StreamBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(match ready!(self.0.poll_bytes(cx)) {
-            Some(Ok(bytes)) => Some(Ok(Frame::data(bytes))),
-            // All that can be said to the reader by now is the end; it will come back.
-            Some(Err(error)) => {
-                error!(%error, "stream ended: could not read");
-                None
-            }
-            None => None,
-        })
-    }
 }

@@ -1,14 +1,14 @@
 //! A Herald on a fresh log, and a client that asks it over a real socket.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use herald_feed::OpenStreams;
 use herald_http::{
-    api::{Api, ApiSettings, router},
+    api::{Api, ApiSettings},
     lifecycle::Lifecycle,
     metrics::Metrics,
-    ops,
+    ops::Ops,
     server::{IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
@@ -69,8 +69,8 @@ impl Herald {
         let address = server.api_address();
         let metrics = Metrics::install();
         let streams = OpenStreams::new();
-        let api = router(Api::new(lifecycle.clone(), streams.clone(), settings));
-        let ops = ops::router(lifecycle.clone(), metrics);
+        let api = Arc::new(Api::new(lifecycle.clone(), streams.clone(), settings));
+        let ops = Arc::new(Ops::new(lifecycle.clone(), metrics));
         tokio::spawn(server.run(lifecycle.clone(), api, ops));
         let client = client().build().unwrap();
         let dir = tempfile::tempdir().unwrap();

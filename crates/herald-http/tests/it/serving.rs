@@ -2,16 +2,20 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::State, routing::get};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use herald_http::{
+    body::Body,
     lifecycle::Lifecycle,
     metrics::Metrics,
-    ops,
-    server::{IDLE_TIMEOUT, Server, ServerSettings, Stopped},
+    ops::Ops,
+    server::{IDLE_TIMEOUT, Routes, Server, ServerSettings, Stopped},
 };
 use herald_log::{Log, LogSettings};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -92,47 +96,56 @@ impl Serving {
         })
         .unwrap();
         let (api, ops) = (server.api_address(), server.ops_address());
-        let ops_routes = ops::router(lifecycle.clone(), Metrics::install());
-        let running =
-            tokio::spawn(server.run(lifecycle.clone(), routes(Arc::clone(&hooks)), ops_routes));
+        let ops_routes = Arc::new(Ops::new(lifecycle.clone(), Metrics::install()));
+        let running = tokio::spawn(server.run(lifecycle.clone(), Arc::clone(&hooks), ops_routes));
         let dir = tempfile::tempdir().unwrap();
         Self { api, ops, lifecycle, hooks, ended, running, _dir: dir }
     }
 }
 
-fn routes(hooks: Arc<Hooks>) -> Router {
-    Router::new()
-        .route("/ping", get(async || "pong"))
-        .route("/slow", get(slow))
-        .route("/silent", get(silent))
-        .route("/endless", get(endless))
-        .with_state(hooks)
+impl Routes for Hooks {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let body = match request.uri().path() {
+            "/ping" => Body::from("pong"),
+            "/slow" => {
+                self.entered.notify_one();
+                self.go_on.notified().await;
+                Body::from("done")
+            }
+            "/silent" => self.silent(),
+            "/endless" => self.endless(),
+            _ => {
+                let mut answer = Response::new(Body::empty());
+                *answer.status_mut() = StatusCode::NOT_FOUND;
+                return answer;
+            }
+        };
+        Response::new(body)
+    }
 }
 
-async fn slow(State(hooks): State<Arc<Hooks>>) -> &'static str {
-    hooks.entered.notify_one();
-    hooks.go_on.notified().await;
-    "done"
-}
+impl Hooks {
+    /// One piece, then nothing for ever.
+    fn silent(&self) -> Body {
+        let first = stream::once(async { Bytes::from_static(b"hello") });
+        self.watched(first.chain(stream::pending()))
+    }
 
-/// One piece, then nothing for ever.
-async fn silent(State(hooks): State<Arc<Hooks>>) -> Body {
-    let ended = Ended(hooks.ended.clone());
-    let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"hello")) });
-    Body::from_stream(first.chain(stream::pending()).map(move |piece| {
-        let _ = &ended;
-        piece
-    }))
-}
+    /// As much as the reader takes.
+    fn endless(&self) -> Body {
+        let piece = Bytes::from(vec![b'.'; 16 * 1024]);
+        self.watched(stream::repeat_with(move || piece.clone()))
+    }
 
-/// As much as the reader takes.
-async fn endless(State(hooks): State<Arc<Hooks>>) -> Body {
-    let ended = Ended(hooks.ended.clone());
-    let piece = Bytes::from(vec![b'.'; 16 * 1024]);
-    Body::from_stream(stream::repeat_with(move || {
-        let _ = &ended;
-        Ok::<_, Infallible>(piece.clone())
-    }))
+    /// These pieces; the test is told when the answer is dropped.
+    fn watched(&self, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+        let ended = Ended(self.ended.clone());
+        let pieces = pieces.map(move |piece| {
+            let _ = &ended;
+            Ok::<_, Infallible>(Frame::data(piece))
+        });
+        Body::new(StreamBody::new(pieces.boxed()))
+    }
 }
 
 /// Sends a request's head over HTTP/1.1.

@@ -356,6 +356,10 @@ impl File for MemoryFile {
         Ok(())
     }
 
+    fn read_cached_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, at)
+    }
+
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let at = usize::try_from(at).unwrap();
         self.change(Call::Write, Change::Write { at, bytes: bytes.to_vec() })

@@ -8,12 +8,12 @@ pub(crate) use blocks::in_blocks;
 mod filter;
 
 use std::{
-    collections::HashMap,
     hash::Hasher as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use foldhash::{HashMap, HashMapExt as _};
 use herald_types::HerId;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use self::{
 use super::segment::Marks;
 use crate::{
     ReadError,
-    disk::File,
+    disk::{Access, File},
     frame::{self, RECORD_HEADER_BYTES, RecordAt, length, u32_at, u64_at},
     order::Position,
 };
@@ -94,7 +94,7 @@ impl Index {
 
     pub(crate) fn find_id(&self, id: Uuid) -> Result<Vec<Posting>, ReadError> {
         match self {
-            Self::Memory(index) => Ok(index.ids.get(&id).copied().into_iter().collect()),
+            Self::Memory(index) => Ok(index.find(id).into_iter().collect()),
             Self::File(index) => index.find_id(id),
         }
     }
@@ -152,6 +152,11 @@ impl MemoryIndex {
             times: Vec::new(),
             end: start,
         }
+    }
+
+    /// Where the record with this id stands.
+    pub(crate) fn find(&self, id: Uuid) -> Option<Posting> {
+        self.ids.get(&id).copied()
     }
 
     /// Adds the frame that stands at byte `frame_at`.
@@ -269,7 +274,7 @@ impl FileIndex {
         let failed = |error: BlocksError| error.of(path);
         let blocks = Blocks::new(file, salt).map_err(failed)?;
         let damaged = |what| ReadError::Damaged { path: path.to_owned(), at: 0, what };
-        let header = blocks.read(0, HEADER_BYTES).map_err(failed)?;
+        let header = blocks.read(0, HEADER_BYTES, Access::Disk).map_err(failed)?;
         if header[0..8] != *MAGIC || u32_at(&header, 8) != VERSION {
             return Err(damaged("it is not an index of this version"));
         }
@@ -286,7 +291,8 @@ impl FileIndex {
             return Err(damaged("its counts do not fit its length"));
         }
 
-        let bytes = blocks.read(HEADER_BYTES, filter_at - HEADER_BYTES).map_err(failed)?;
+        let bytes =
+            blocks.read(HEADER_BYTES, filter_at - HEADER_BYTES, Access::Disk).map_err(failed)?;
         let mut receivers = Vec::with_capacity(receivers_len);
         for bytes in bytes.chunks_exact(RECEIVER_BYTES) {
             let her_id = HerId::new(u32_at(bytes, 0));
@@ -297,7 +303,7 @@ impl FileIndex {
                 newest: u32_at(bytes, 8),
             });
         }
-        let words = blocks.read(filter_at, times_at - filter_at).map_err(failed)?;
+        let words = blocks.read(filter_at, times_at - filter_at, Access::Disk).map_err(failed)?;
         let filter =
             Filter::from_words(words.chunks_exact(8).map(|word| u64_at(word, 0)).collect());
         let end = Marks {
@@ -336,9 +342,13 @@ impl FileIndex {
     }
 
     /// Postings by their numbers.
-    pub(crate) fn postings(&self, range: std::ops::Range<u32>) -> Result<Vec<Posting>, ReadError> {
+    pub(crate) fn postings(
+        &self,
+        range: std::ops::Range<u32>,
+        access: Access,
+    ) -> Result<Vec<Posting>, ReadError> {
         let at = self.postings_at + range.start as usize * POSTING_BYTES;
-        let bytes = self.read(at, range.len() * POSTING_BYTES)?;
+        let bytes = self.read(at, range.len() * POSTING_BYTES, access)?;
         Ok(bytes.chunks_exact(POSTING_BYTES).map(Posting::decode).collect())
     }
 
@@ -366,12 +376,12 @@ impl FileIndex {
     }
 
     fn id(&self, number: usize) -> Result<(u64, Posting), ReadError> {
-        let bytes = self.read(self.ids_at + number * ID_BYTES, ID_BYTES)?;
+        let bytes = self.read(self.ids_at + number * ID_BYTES, ID_BYTES, Access::Disk)?;
         Ok((u64_at(&bytes, 0), Posting::decode(&bytes[8..])))
     }
 
     fn times(&self) -> Result<Vec<TimeMark>, ReadError> {
-        let bytes = self.read(self.times_at, self.times_len * TIME_BYTES)?;
+        let bytes = self.read(self.times_at, self.times_len * TIME_BYTES, Access::Disk)?;
         let mark = |bytes: &[u8]| {
             let (time_ms, offset) = (u64_at(bytes, 0), u64_at(bytes, 8));
             TimeMark { from_ms: time_ms, time_ms, offset }
@@ -384,8 +394,8 @@ impl FileIndex {
         self.blocks.check().map_err(|error| error.of(&self.path))
     }
 
-    fn read(&self, at: usize, len: usize) -> Result<Vec<u8>, ReadError> {
-        self.blocks.read(at, len).map_err(|error| error.of(&self.path))
+    fn read(&self, at: usize, len: usize, access: Access) -> Result<Vec<u8>, ReadError> {
+        self.blocks.read(at, len, access).map_err(|error| error.of(&self.path))
     }
 }
 

@@ -1,13 +1,11 @@
 //! Opening a data directory: what is there, what of it is safe, and where the log goes on.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
-use herald_types::HerId;
 use uuid::Uuid;
 
 use super::{
@@ -172,7 +170,8 @@ impl View {
             return Err(damaged(&*disk, &segments[0].name, 0, "the segment before it is missing"));
         }
         remove_stray_indexes(&*disk, &segments)?;
-        recent.tie(&newest_of(&segments[..segments.len() - 1], scan.marks.trim_point));
+        let (_, sealed) = segments.split_last().expect("the last one is in");
+        tie(&mut recent, sealed, scan.marks.trim_point);
         recent.marks = scan.marks;
 
         let writer = Writer {
@@ -285,17 +284,17 @@ fn check_log_id(disk: &dyn Disk, segment: &Segment, names: Names) -> Result<(), 
     Err(damaged(disk, &segment.name, 0, "it belongs to another log than the header file says"))
 }
 
-/// Each receiver's newest offset above the trim point.
-fn newest_of(segments: &[Segment], trim_point: u64) -> HashMap<HerId, u64> {
-    let mut newest = HashMap::new();
+/// Tells `recent` of each receiver's newest offset in `segments`, if it is above the trim point.
+fn tie(recent: &mut Recent, segments: &[Segment], trim_point: u64) {
     for segment in segments {
         let start = segment.header.start.next_offset;
-        segment.index.read().expect("nobody else has it yet").newest(|receiver, delta| {
-            newest.insert(receiver, start + u64::from(delta));
+        segment.index().newest(|receiver, delta| {
+            let offset = start + u64::from(delta);
+            if offset > trim_point {
+                recent.tie(receiver, offset);
+            }
         });
     }
-    newest.retain(|_, offset| *offset > trim_point);
-    newest
 }
 
 /// Begins a log: its first segment, then the header file that makes it one.

@@ -3,28 +3,30 @@
 //! ```text
 //! newest   7 ─► 45460          slots   45457   45458   45459   45460
 //!          9 ─► 45459          of        7       9       9       7
-//!                              prev      ·       ·     45458   45457
+//!                              previous  ·       ·     45458   45457
 //! ```
 //!
-//! "Anything new for these?" is one lookup for each receiver and touches nothing else. A thread that leaves the ring
-//! before it reaches what the reader has handled means: ask the disk.
+//! "Anything new for these?" is one lookup for each receiver and touches nothing else; or, for a reader of many receivers
+//! that is close behind the tail, one look at each record that it has not seen. What has left the ring is told apart by
+//! receiver, so a reader who needs the disk is told so at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt as _};
 use herald_types::{HerId, Offset};
-use uuid::Uuid;
 
 use super::segment::Marks;
 use crate::{
     frame::Frame,
-    page::{Page, PageBounds, Record},
+    page::{Page, PageBounds, Sink, stored_offset},
 };
 
-/// How many records a read follows threads for; a reader so far behind is served from the index, which searches.
+/// How many records a read follows threads for. Receivers with more unread records than that are found as quickly by
+/// going through all of them forwards.
 const STEPS_MAX: usize = 4096;
-/// What a slot costs beside its body: the slot, its place among the ids and a share of its frame.
-const SLOT_BYTES: usize = 160;
+/// What a slot costs beside its body: the slot, its thread, and a record's share of its frame.
+const SLOT_BYTES: usize = 80;
 
 /// The newest records, the newest offset of every receiver, and where the log stands.
 pub(crate) struct Recent {
@@ -35,17 +37,23 @@ pub(crate) struct Recent {
     /// The offset of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
-    /// The newest offset of each receiver that has a record; 8 bytes and their place in the table for each.
-    newest: HashMap<HerId, u64>,
-    ids: HashMap<Uuid, u64>,
+    /// For each slot the offset before of the same receiver, 0 if there is none. Apart from the slots, so that
+    /// following a thread stays in the processor's cache.
+    previous: VecDeque<u64>,
+    /// Of each receiver that has a record; 24 bytes and their place in the table for each.
+    receivers: HashMap<HerId, Newest>,
 }
 
 struct Slot {
     receiver: HerId,
-    /// The offset before of the same receiver, 0 if there is none.
-    previous: u64,
-    notification_id: Uuid,
     body: Bytes,
+}
+
+/// A receiver's newest offset, and its newest one that is not in the ring; 0 where there is none.
+#[derive(Clone, Copy, Default)]
+struct Newest {
+    offset: u64,
+    evicted: u64,
 }
 
 impl Recent {
@@ -57,22 +65,16 @@ impl Recent {
             bytes: 0,
             first: marks.next_offset,
             slots: VecDeque::new(),
-            newest: HashMap::new(),
-            ids: HashMap::new(),
+            previous: VecDeque::new(),
+            receivers: HashMap::new(),
         }
     }
 
-    /// Ties the threads to what is on disk only: `older` has each receiver's newest offset before the first frame that
-    /// was added.
-    pub(crate) fn tie(&mut self, older: &HashMap<HerId, u64>) {
-        for slot in &mut self.slots {
-            if slot.previous == 0 {
-                slot.previous = older.get(&slot.receiver).copied().unwrap_or_default();
-            }
-        }
-        for (receiver, offset) in older {
-            self.newest.entry(*receiver).or_insert(*offset);
-        }
+    /// Tells of what is on disk only: a receiver's newest offset before the first frame that was added.
+    pub(crate) fn tie(&mut self, receiver: HerId, older: u64) {
+        let newest = self.receivers.entry(receiver).or_default();
+        newest.offset = newest.offset.max(older);
+        newest.evicted = newest.evicted.max(older);
     }
 
     /// Adds a frame; the log stands at `marks` behind it.
@@ -84,12 +86,12 @@ impl Recent {
             self.first = frame.header.first_offset;
         }
         for record in &frame.records {
-            let previous = self.newest.insert(record.receiver, record.offset).unwrap_or_default();
+            let newest = self.receivers.entry(record.receiver).or_default();
+            self.previous.push_back(newest.offset);
+            newest.offset = record.offset;
             let body = frame.bytes.slice(record.body_range());
             self.bytes += body.len() + SLOT_BYTES;
-            self.ids.insert(record.notification_id, record.offset);
-            let (receiver, notification_id) = (record.receiver, record.notification_id);
-            self.slots.push_back(Slot { receiver, previous, notification_id, body });
+            self.slots.push_back(Slot { receiver: record.receiver, body });
         }
         self.evict_to(self.bytes_max);
         self.marks = marks;
@@ -100,9 +102,9 @@ impl Recent {
             && let Some(slot) = self.slots.pop_front()
         {
             self.bytes -= slot.body.len() + SLOT_BYTES;
-            // An id may have come again behind the trim point; then it belongs to the later slot.
-            if self.ids.get(&slot.notification_id) == Some(&self.first) {
-                self.ids.remove(&slot.notification_id);
+            self.previous.pop_front();
+            if let Some(newest) = self.receivers.get_mut(&slot.receiver) {
+                newest.evicted = self.first;
             }
             self.first += 1;
         }
@@ -111,7 +113,7 @@ impl Recent {
     /// Forgets receivers of which retention has left nothing.
     pub(crate) fn forget_trimmed(&mut self) {
         let trim_point = self.marks.trim_point;
-        self.newest.retain(|_, newest| *newest > trim_point);
+        self.receivers.retain(|_, newest| newest.offset > trim_point);
     }
 
     /// Whether everything after `tail` is here.
@@ -119,54 +121,79 @@ impl Recent {
         self.first <= tail + 1
     }
 
-    /// The offset of a record with this id, if it is here and not trimmed.
-    pub(crate) fn find_id(&self, id: Uuid) -> Option<Offset> {
-        let offset = *self.ids.get(&id).filter(|offset| **offset > self.marks.trim_point)?;
-        Offset::new(offset)
+    fn place(&self, offset: u64) -> Option<usize> {
+        usize::try_from(offset.checked_sub(self.first)?).ok()
     }
 
-    /// The record at `offset`, if it is here.
-    pub(crate) fn record(&self, offset: Offset) -> Option<Record> {
-        let slot = self.slot(offset.get())?;
-        Some(Record { offset, body: slot.body.clone() })
-    }
-
-    fn slot(&self, offset: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(offset.checked_sub(self.first)?).ok()?)
-    }
-
-    /// One page for `receivers`, or `None` where the disk must be asked.
+    /// Writes one page for `receivers` (ascending) to `sink`; or `None`, and nothing is written, where the disk must be
+    /// asked.
     pub(crate) fn read(
         &self,
         receivers: &[HerId],
         after: Offset,
         bounds: PageBounds,
+        sink: &mut dyn Sink,
     ) -> Option<Page> {
         let handled = after.get().max(self.marks.trim_point);
+        let page = Page::new(after, stored_offset(self.marks.tail()));
+        let unread = self.marks.tail().saturating_sub(handled);
+        if self.covers(handled) && unread < receivers.len() as u64 {
+            return Some(self.read_forwards(page, receivers, handled, bounds, sink));
+        }
         let mut offsets = Vec::new();
         for receiver in receivers {
-            let mut offset = self.newest.get(receiver).copied().unwrap_or_default();
-            while offset > handled {
-                if offsets.len() == STEPS_MAX {
-                    return None;
-                }
+            let Some(newest) = self.receivers.get(receiver) else { continue };
+            if newest.evicted > handled {
+                return None;
+            }
+            let mut offset = newest.offset;
+            while offset > handled && offsets.len() < STEPS_MAX {
                 offsets.push(offset);
-                offset = self.slot(offset)?.previous;
+                let place = self.place(offset).expect("what was not evicted is here");
+                offset = self.previous[place];
             }
         }
+        if offsets.len() == STEPS_MAX {
+            return Some(self.read_forwards(page, receivers, handled, bounds, sink));
+        }
         offsets.sort_unstable();
-        let mut page = Page::new(after, Offset::new(self.marks.tail()).expect("tails are offsets"));
+        Some(self.write(page, offsets, bounds, sink))
+    }
+
+    /// Goes through all records behind `handled`, each of which is here if it is for one of `receivers`.
+    fn read_forwards(
+        &self,
+        page: Page,
+        receivers: &[HerId],
+        handled: u64,
+        bounds: PageBounds,
+        sink: &mut dyn Sink,
+    ) -> Page {
+        let start = self.place(handled + 1).unwrap_or(0).min(self.slots.len());
+        let slots = self.slots.range(start..).zip(self.first + start as u64..);
+        let theirs = slots.filter(|(slot, _)| receivers.binary_search(&slot.receiver).is_ok());
+        self.write(page, theirs.map(|(_, offset)| offset), bounds, sink)
+    }
+
+    fn write(
+        &self,
+        mut page: Page,
+        offsets: impl IntoIterator<Item = u64>,
+        bounds: PageBounds,
+        sink: &mut dyn Sink,
+    ) -> Page {
         for offset in offsets {
-            let slot = self.slot(offset).expect("it was there a moment ago");
-            if !page.push(Record::new(offset, slot.body.clone()), bounds) {
+            let place = self.place(offset).expect("it was there a moment ago");
+            let body = &self.slots[place].body;
+            if !page.push(stored_offset(offset), body, bounds, sink) {
                 break;
             }
         }
-        Some(page)
+        page
     }
 
     /// How many receivers have a record.
     pub(crate) fn receivers(&self) -> usize {
-        self.newest.len()
+        self.receivers.len()
     }
 }

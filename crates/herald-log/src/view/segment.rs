@@ -5,10 +5,9 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, RwLockReadGuard},
 };
 
-use bytes::Bytes;
 use herald_types::HerId;
 use uuid::Uuid;
 
@@ -18,10 +17,9 @@ use super::{
 };
 use crate::{
     ReadError,
-    disk::{Disk, File},
+    disk::{Access, Disk, File},
     frame::{self, FRAME_BYTES_MAX, RECORD_HEADER_BYTES, RecordAt, array_at, u32_at, u64_at},
     order::Position,
-    page::Record,
 };
 
 /// The newest format of segments, indexes and the header file that this version reads, and the one that it writes.
@@ -190,31 +188,36 @@ impl Segment {
         after: u64,
         until: u64,
         limit: usize,
+        access: Access,
     ) -> Result<Vec<Posting>, ReadError> {
         let after = after.checked_sub(self.header.start.next_offset);
         let Some(until) = until.checked_sub(self.header.start.next_offset) else {
             return Ok(Vec::new());
         };
-        self.with_index(|index| merge::first(index, receivers, after, until, limit))
+        self.with_index(access, |index| merge::first(index, receivers, after, until, limit, access))
     }
 
     /// Where records whose id may be this one stand.
     pub(crate) fn find_id(&self, id: Uuid) -> Result<Vec<Posting>, ReadError> {
-        self.with_index(|index| index.find_id(id))
+        self.with_index(Access::Disk, |index| index.find_id(id))
     }
 
-    /// Whether the id may be here; asks nothing but memory.
-    pub(crate) fn may_hold(&self, id: Uuid) -> bool {
-        self.index.read().expect(LOCK).may_hold(id)
+    /// The index as it is now.
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().expect(LOCK)
     }
 
     /// Asks the index, and once more after building it again where its file is damaged: it is derived data.
     pub(crate) fn with_index<T>(
         &self,
+        access: Access,
         ask: impl Fn(&Index) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         let answer = ask(&self.index.read().expect(LOCK));
         let Err(ReadError::Damaged { path, at, what }) = answer else { return answer };
+        if access == Access::Cached {
+            return Err(self.io(io::ErrorKind::WouldBlock.into()));
+        }
         tracing::warn!(path = %path.display(), at, what, "building a damaged index again");
         let mut index = MemoryIndex::new(self.header.start);
         self.scan(|frame, at, _, records| index.add(frame, at, &records))?;
@@ -233,9 +236,10 @@ impl Segment {
     pub(crate) fn read(
         &self,
         postings: &[Posting],
-        mut take: impl FnMut(&RecordAt, Record) -> bool,
+        access: Access,
+        mut take: impl FnMut(&RecordAt, &[u8]) -> bool,
     ) -> Result<bool, ReadError> {
-        let mut rest = postings;
+        let (mut rest, mut bytes) = (postings, Vec::new());
         while let Some(first) = rest.first() {
             let mut end = first.end();
             let mut count = 1;
@@ -248,17 +252,15 @@ impl Segment {
             }
             let run;
             (run, rest) = rest.split_at(count);
-            let mut bytes = vec![0; (end - first.at) as usize];
-            self.file.read_exact_at(&mut bytes, first.at.into()).map_err(|error| self.io(error))?;
-            let bytes = Bytes::from(bytes);
+            bytes.resize((end - first.at) as usize, 0);
+            let read = access.read(&*self.file, &mut bytes, first.at.into());
+            read.map_err(|error| self.io(error))?;
             for posting in run {
-                let start = (posting.at - first.at) as usize;
+                let record_bytes = &bytes[(posting.at - first.at) as usize..];
                 let offset = self.offset(posting);
-                let (record, _) = frame::decode_record(&bytes[start..], offset, self.header.salt)
+                let (record, len) = frame::decode_record(record_bytes, offset, self.header.salt)
                     .map_err(|what| self.damaged(posting.at.into(), what))?;
-                let start = start + RECORD_HEADER_BYTES;
-                let body = bytes.slice(start..start + record.body_bytes as usize);
-                if !take(&record, Record::new(offset, body)) {
+                if !take(&record, &record_bytes[RECORD_HEADER_BYTES..len]) {
                     return Ok(false);
                 }
             }

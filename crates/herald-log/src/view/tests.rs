@@ -13,7 +13,7 @@ use rand::{RngExt as _, rngs::StdRng};
 use self::model::Model;
 use super::{View, ViewSettings};
 use crate::{
-    disk::memory::MemoryDisk,
+    disk::{Access, memory::MemoryDisk},
     frame::{Batch, Prepared, tests::prepared},
     order::OrderError,
     page::{PageBounds, Record},
@@ -42,8 +42,7 @@ fn bounds(records: u16) -> PageBounds {
 pub(crate) fn read_all(view: &View) -> Result<Vec<Record>, crate::ReadError> {
     let (everyone, mut after, mut records) = (receivers(1..=RECEIVERS), Offset::ZERO, Vec::new());
     loop {
-        let page = view.read(&everyone, after, bounds(7))?;
-        records.extend_from_slice(page.records());
+        let page = view.read(&everyone, after, bounds(7), &mut records, Access::Disk)?;
         after = page.until();
         if !page.is_full() {
             return Ok(records);

@@ -1,14 +1,14 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{net::SocketAddr, process::ExitCode, thread, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use herald_feed::OpenStreams;
 use herald_http::{
-    api::{self, Api, ApiSettings},
+    api::{Api, ApiSettings},
     lifecycle::Lifecycle,
     metrics::Metrics,
-    ops,
+    ops::Ops,
     server::{IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
@@ -111,7 +111,7 @@ impl Starting {
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
         let Self { settings, server, lifecycle, metrics } = self;
         let streams = OpenStreams::new();
-        let api = api::router(Api::new(
+        let api = Arc::new(Api::new(
             lifecycle.clone(),
             streams.clone(),
             ApiSettings {
@@ -120,7 +120,7 @@ impl Starting {
                 grant: Grant::everything(),
             },
         ));
-        let ops = ops::router(lifecycle.clone(), metrics.clone().telling_of(streams));
+        let ops = Arc::new(Ops::new(lifecycle.clone(), metrics.clone().telling_of(streams)));
         let upkeep = async move { metrics.keep_up().await };
         let running = server.run(lifecycle.clone(), api, ops);
         tokio::pin!(running, upkeep);

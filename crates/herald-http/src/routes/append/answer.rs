@@ -7,20 +7,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use herald_log::Appended;
 use http::{StatusCode, header};
 use http_body::{Frame, SizeHint};
 
-use crate::routes::poll::{APPLICATION_JSON, NO_STORE};
+use crate::{
+    body::{Body, Response},
+    routes::poll::{APPLICATION_JSON, NO_STORE},
+};
 
 /// About how many bytes the answer to one draft has.
 const ANSWER_BYTES: usize = 144;
 
 /// The answer to an append, written piece by piece: 100,000 drafts are 15 MB of it, which nobody copies.
 pub(super) struct Answer {
-    pieces: Vec<Bytes>,
+    pieces: Vec<Vec<u8>>,
     count: usize,
 }
 
@@ -47,14 +49,22 @@ impl Answer {
             .expect("writing into memory cannot fail");
             self.count += 1;
         }
-        self.pieces.push(out.into());
+        self.pieces.push(out);
     }
 
     pub(super) fn into_response(mut self) -> Response {
-        self.pieces.push(Bytes::from_static(b"]}"));
-        let bytes = self.pieces.iter().map(|piece| piece.len() as u64).sum();
-        let mut response =
-            Response::new(Body::new(Pieces { pieces: self.pieces.into_iter(), bytes }));
+        let end = b"]}";
+        match self.pieces.last_mut() {
+            Some(last) => last.extend_from_slice(end),
+            None => self.pieces.push(end.to_vec()),
+        }
+        let body = if self.pieces.len() == 1 {
+            Body::from(self.pieces.remove(0))
+        } else {
+            let bytes = self.pieces.iter().map(|piece| piece.len() as u64).sum();
+            Body::new(Pieces { pieces: self.pieces.into_iter(), bytes })
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = StatusCode::CREATED;
         response.headers_mut().insert(header::CONTENT_TYPE, APPLICATION_JSON);
         response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
@@ -64,7 +74,7 @@ impl Answer {
 
 /// Pieces as a body of known length.
 struct Pieces {
-    pieces: std::vec::IntoIter<Bytes>,
+    pieces: std::vec::IntoIter<Vec<u8>>,
     bytes: u64,
 }
 
@@ -78,7 +88,7 @@ impl http_body::Body for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = self.pieces.next();
         self.bytes -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
     }
 
     fn is_end_stream(&self) -> bool {

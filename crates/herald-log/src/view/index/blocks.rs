@@ -2,7 +2,11 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use crate::{ReadError, disk::File, frame};
+use crate::{
+    ReadError,
+    disk::{Access, File},
+    frame,
+};
 
 /// The bytes of a block in the file.
 const BLOCK_BYTES: usize = 4096;
@@ -67,7 +71,12 @@ impl Blocks {
     }
 
     /// `len` bytes of payload from `at` on.
-    pub(super) fn read(&self, at: usize, len: usize) -> Result<Vec<u8>, BlocksError> {
+    pub(super) fn read(
+        &self,
+        at: usize,
+        len: usize,
+        access: Access,
+    ) -> Result<Vec<u8>, BlocksError> {
         if len == 0 {
             return Ok(Vec::new());
         }
@@ -75,23 +84,22 @@ impl Blocks {
         let start = at - blocks.start * PAYLOAD_BYTES;
         let mut bytes = vec![0; blocks.len() * BLOCK_BYTES];
         let from = (blocks.start * BLOCK_BYTES) as u64;
-        self.file.read_exact_at(&mut bytes, from).map_err(|error| match error.kind() {
+        access.read(&*self.file, &mut bytes, from).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => BlocksError::Damaged { at: from },
             _ => BlocksError::Io(error),
         })?;
-        // Moves the payloads together, over the checksums between them.
-        for (index, number) in blocks.clone().enumerate() {
-            let block = &bytes[index * BLOCK_BYTES..][..BLOCK_BYTES];
+        let mut read = Vec::with_capacity(len);
+        let mut skip = start;
+        for (block, number) in bytes.chunks_exact(BLOCK_BYTES).zip(blocks) {
             let (payload, sum) = block.split_at(PAYLOAD_BYTES);
             if frame::u32_at(sum, 0) != checksum(self.salt, number as u64, payload) {
                 return Err(BlocksError::Damaged { at: (number * BLOCK_BYTES) as u64 });
             }
-            let from = index * BLOCK_BYTES;
-            bytes.copy_within(from..from + PAYLOAD_BYTES, index * PAYLOAD_BYTES);
+            let end = PAYLOAD_BYTES.min(skip + len - read.len());
+            read.extend_from_slice(&payload[skip..end]);
+            skip = 0;
         }
-        bytes.copy_within(start..start + len, 0);
-        bytes.truncate(len);
-        Ok(bytes)
+        Ok(read)
     }
 
     /// Reads and checks every block.
@@ -100,7 +108,7 @@ impl Blocks {
             return Err(BlocksError::Damaged { at: self.file_len });
         }
         for number in 0..self.count() {
-            self.read(number * PAYLOAD_BYTES, PAYLOAD_BYTES)?;
+            self.read(number * PAYLOAD_BYTES, PAYLOAD_BYTES, Access::Disk)?;
         }
         Ok(())
     }

@@ -9,7 +9,10 @@ use uuid::Uuid;
 
 use super::{RECEIVERS, Run, View, ViewSettings, bounds, commit, open, read_all, receivers};
 use crate::{
-    disk::memory::{Call, Failure, MemoryDisk},
+    disk::{
+        Access,
+        memory::{Call, Failure, MemoryDisk},
+    },
     frame::Frame,
     page::Record,
 };
@@ -23,7 +26,8 @@ pub(crate) struct Model {
 impl Model {
     pub(super) fn apply(&mut self, frame: &Frame) {
         for at in &frame.records {
-            let record = Record::new(at.offset, frame.bytes.slice(at.body_range()));
+            let offset = Offset::new(at.offset).unwrap();
+            let record = Record { offset, body: frame.bytes.slice(at.body_range()) };
             self.records.push((at.receiver, at.notification_id, record));
         }
         self.trim_point = frame.header.trim_point;
@@ -50,20 +54,23 @@ impl Model {
 fn compare(view: &View, model: &Model, who: &[u32], after: u64, limit: u16) {
     let who = receivers(who.iter().copied());
     let expected = model.read(who.as_slice(), after);
-    let page = view.read(&who, Offset::new(after).unwrap(), bounds(limit)).unwrap();
+    let (after, mut records) = (Offset::new(after).unwrap(), Vec::new());
+    let page = view.read(&who, after, bounds(limit), &mut records, Access::Disk).unwrap();
     let count = expected.len().min(limit.into());
-    assert_eq!(page.records(), &expected[..count]);
+    assert_eq!(records, expected[..count]);
+    assert_eq!(page.len(), count);
     let until = if count == usize::from(limit) {
         expected[count - 1].offset.get()
     } else {
-        model.tail().max(after)
+        model.tail().max(after.get())
     };
     assert_eq!(page.until().get(), until);
+    let mut recent_records: Vec<Record> = Vec::new();
     let recent = view.with_recent(|recent| {
-        recent.read(who.as_slice(), Offset::new(after).unwrap(), bounds(limit))
+        recent.read(who.as_slice(), after, bounds(limit), &mut recent_records)
     });
     if let Some(recent) = recent {
-        assert_eq!(recent, page);
+        assert_eq!((recent, recent_records), (page, records));
     } else {
         assert!(!expected.is_empty(), "a read that finds nothing must not need the disk");
     }
@@ -71,7 +78,7 @@ fn compare(view: &View, model: &Model, who: &[u32], after: u64, limit: u16) {
         let found = view.find_id(*id).unwrap();
         let expected = Some(record).filter(|record| record.offset.get() > model.trim_point);
         assert_eq!(found.as_ref(), expected);
-        assert!(found.is_none() || view.may_hold(*id));
+        assert!(found.is_none() || view.may_hold(&[*id])[0]);
     }
     assert_eq!(view.find_id(Uuid::from_u128(1)).unwrap(), None);
 }

@@ -25,7 +25,7 @@ fn a_record_that_is_safe_but_not_yet_visible_is_not_found_by_its_id() {
     let at = view.writer.lock().unwrap().end;
     segment.file.write_all_at(&frame.bytes, at).unwrap();
     segment.add(&frame.header, at, &frame.records);
-    assert!(view.may_hold(id));
+    assert_eq!(view.may_hold(&[id]), [true]);
     assert_eq!(view.find_id(id).unwrap(), None, "no read shows it yet");
     let marks = view.marks().after(&frame.header).unwrap();
     view.recent.write().unwrap().add(&frame, marks);

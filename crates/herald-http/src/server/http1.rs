@@ -1,0 +1,146 @@
+//! A connection of HTTP/1.1: hyper's, until a request asks for a stream.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep},
+};
+use tracing::debug;
+
+use super::{
+    Routes,
+    connection::{OpenConnection, Port},
+    events::EventWriter,
+    io::Guarded,
+    requests::{Activity, HandedOver, answer},
+};
+
+/// Why hyper's part of a connection is over.
+enum End {
+    Closed(hyper::Result<()>),
+    /// Its peer said nothing for too long, or the server stops.
+    GivenUp,
+    /// It becomes a stream.
+    Stream(HandedOver),
+}
+
+pub(super) async fn serve_http1<R: Routes>(
+    port: &Arc<Port<R>>,
+    io: Guarded,
+    open: OpenConnection<R>,
+) {
+    let activity = Arc::new(Activity::default());
+    let service = service_fn(|request| {
+        let (port, activity) = (Arc::clone(port), Arc::clone(&activity));
+        async move { Ok::<_, Infallible>(answer(&port, &activity, request).await) }
+    });
+    let io = Watched { io, activity: Arc::clone(&activity) };
+    let mut connection = port.http1.serve_connection(TokioIo::new(io), service);
+    let mut closing = pin!(port.closing.listen());
+    let mut cut = pin!(port.cut.listen());
+    let mut idle = pin!(sleep(port.idle_timeout));
+    let mut is_closing = false;
+    let end = poll_fn(|cx| {
+        if cut.as_mut().poll_given(&port.cut, cx) {
+            return Poll::Ready(End::GivenUp);
+        }
+        if !is_closing && closing.as_mut().poll_given(&port.closing, cx) {
+            is_closing = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(End::Closed(result));
+        }
+        if let Some(handed_over) = activity.take_over() {
+            return Poll::Ready(End::Stream(handed_over));
+        }
+        // One timer for the whole connection, which is looked after only when it fires.
+        while idle.as_mut().poll(cx).is_ready() {
+            let until = activity.busy_until() + port.idle_timeout;
+            if until <= Instant::now() {
+                return Poll::Ready(End::GivenUp);
+            }
+            idle.as_mut().reset(until);
+        }
+        Poll::Pending
+    })
+    .await;
+    match end {
+        End::Closed(Ok(())) | End::GivenUp => {}
+        End::Closed(Err(error)) => debug!(%error, "connection ended"),
+        End::Stream(HandedOver { answer, running }) => {
+            // What the peer has sent behind its request is not read: the stream ends the connection.
+            let io = connection.into_parts().io.into_inner().io;
+            if let Some(writer) = EventWriter::new(io, answer, running, open) {
+                // A task of its own: this one is as large as hyper's part of the connection.
+                port.connections.spawn(writer);
+            }
+        }
+    }
+}
+
+/// A socket that tells whether it has taken all of what was written last.
+struct Watched {
+    io: Guarded,
+    activity: Arc<Activity>,
+}
+
+impl Watched {
+    fn noted(&self, len: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let is_flushed = matches!(&written, Poll::Ready(Ok(written)) if *written == len);
+        self.activity.set_flushed(is_flushed);
+        written
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.noted(bytes.len(), written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.noted(slices.iter().map(|slice| slice.len()).sum(), written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
