@@ -25,8 +25,21 @@ const FILL_MAX: Duration = Duration::from_secs(3600);
 /// # Errors
 /// When an append is not taken.
 pub fn fill(server: &Server, count: u64, receivers: u64) -> anyhow::Result<()> {
-    let mut load = Load::new(server.address, LANES.min(count.div_ceil(DRAFTS_PER_REQUEST) as usize))?;
-    let mut filling = Filling { left: count, next: 0, receivers, drafts: Drafts::default() };
+    store(server, Filling { left: count, next: 0, receivers, first: 0, drafts: Drafts::default() })
+}
+
+/// Stores `count` notifications for receivers from number `first` on.
+///
+/// # Errors
+/// When an append is not taken.
+pub fn append_for(server: &Server, count: u64, first: u64) -> anyhow::Result<()> {
+    let drafts = Drafts::default();
+    store(server, Filling { left: count, next: 0, receivers: count, first, drafts })
+}
+
+fn store(server: &Server, mut filling: Filling) -> anyhow::Result<()> {
+    let lanes = LANES.min(filling.left.div_ceil(DRAFTS_PER_REQUEST) as usize);
+    let mut load = Load::new(server.address, lanes)?;
     let began = Instant::now();
     while filling.left > 0 {
         ensure!(began.elapsed() < FILL_MAX, "filling takes for ever");
@@ -39,6 +52,7 @@ struct Filling {
     left: u64,
     next: u64,
     receivers: u64,
+    first: u64,
     drafts: Drafts,
 }
 
@@ -51,7 +65,8 @@ impl Work for Filling {
         self.left -= count;
         let mut body = Vec::new();
         for _ in 0..count {
-            self.drafts.write(spread(self.next, self.receivers), &mut body);
+            let receiver = self.first + spread(self.next, self.receivers);
+            self.drafts.write(receiver, &mut body);
             body.push(b'\n');
             self.next += 1;
         }

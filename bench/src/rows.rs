@@ -1,7 +1,11 @@
 //! The rows of the table, and what they share.
 
 mod appends;
+mod live;
 mod polls;
+mod replay;
+mod streams;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -66,7 +70,17 @@ pub const ROWS: &[Row] = &[
     Row { number: 2, name: "pages of 100 from recent memory", measure: polls::recent },
     Row { number: 3, name: "pages of 100 at random places", measure: polls::random },
     Row { number: 4, name: "polls for 1500 receivers", measure: polls::many_receivers },
+    Row { number: 5, name: "memory of a stream at rest", measure: streams::memory },
+    Row { number: 6, name: "live events, one draft an append", measure: streams::one },
+    Row { number: 7, name: "live events that can be joined", measure: streams::joined },
+    Row { number: 8, name: "from an append's answer to its events", measure: streams::delays },
+    Row { number: 9, name: "a million notifications on one stream", measure: replay::replay },
     Row { number: 10, name: "durable appends, one draft a request", measure: appends::single },
     Row { number: 11, name: "durable appends, 1000 drafts a request", measure: appends::large },
     Row { number: 12, name: "one append at a time", measure: appends::alone },
+    Row { number: 13, name: "streams beside slow readers", measure: streams::slow },
+    Row { number: 14, name: "while retention deletes half", measure: upkeep::retention },
+    Row { number: 15, name: "ready after SIGKILL", measure: upkeep::restart },
+    Row { number: 16, name: "streams of 1500 receivers", measure: streams::many_receivers },
+    Row { number: 17, name: "what idleness and storing cost", measure: upkeep::idle },
 ];

@@ -251,10 +251,18 @@ impl Server {
     /// # Errors
     /// When the server does not say.
     pub fn tail(&self) -> anyhow::Result<u64> {
+        self.header_number("herald-tail")
+    }
+
+    /// What a header of a poll's answer says.
+    ///
+    /// # Errors
+    /// When it says no number.
+    pub fn header_number(&self, name: &str) -> anyhow::Result<u64> {
         let answer = self.sample(&requests::poll("HerIds=1&Offset=0"))?;
         let (head, _) = parse_head(&answer).context("no head")?;
-        let tail = head.headers.iter().find(|(name, _)| name == "herald-tail");
-        tail.and_then(|(_, value)| value.parse().ok()).context("no herald-tail")
+        let header = head.headers.iter().find(|(other, _)| other == name);
+        header.and_then(|(_, value)| value.parse().ok()).with_context(|| format!("no {name}"))
     }
 }
 

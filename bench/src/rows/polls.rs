@@ -19,6 +19,8 @@ const LANES: usize = 64;
 /// The receivers that have something stored in the rows of polls that find nothing.
 const RECEIVERS: u64 = 100_000;
 const PAGE: u64 = 100;
+/// How many notifications for others have come since a poll that finds nothing.
+const SINCE: u64 = 20_000;
 /// Of so many pages one is looked at record by record: all of them would cost more than they cost the server.
 const LOOK_EVERY: u64 = 16;
 /// How many requests are prepared and asked in turn.
@@ -144,6 +146,8 @@ pub(super) fn empty_polls(
     parse_query: bool,
 ) -> anyhow::Result<()> {
     let tail = herald.tail()?;
+    // What came since is for others: the server has to look to know.
+    fill::append_for(herald, SINCE, RECEIVERS)?;
     let query =
         |number| format!("{}&Offset={tail}", her_ids(receivers(number, count, RECEIVERS)));
     let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
