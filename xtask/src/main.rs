@@ -1,6 +1,7 @@
 //! The project's only task runner: `cargo xtask check` before a commit, `cargo xtask test` is what CI runs.
 
 mod check;
+mod counts;
 mod fuzz;
 mod process;
 mod setup;
@@ -40,6 +41,12 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Counts allocations, system calls and syncs, and compares them with bench/counts/counts.toml
+    Counts {
+        /// Keeps what is counted now: writes it into counts.toml
+        #[arg(long)]
+        accept: bool,
+    },
     /// Runs each fuzz target for a while (the weekly recipe); what breaks one is left in fuzz/artifacts
     Fuzz {
         /// How long each target runs
@@ -65,6 +72,11 @@ fn main() -> ExitCode {
         Task::Test => test::all(&mut steps, CRASH_ROUNDS),
         Task::Crash { rounds, seed } => {
             steps.run("crash", || test::crash(rounds, seed));
+        }
+        Task::Counts { accept } => {
+            if steps.run("set-up", setup::strace) {
+                steps.run("counts", || counts::all(accept));
+            }
         }
         Task::Fuzz { seconds } => fuzz::all(&mut steps, seconds),
         Task::Deny => {

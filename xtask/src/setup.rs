@@ -11,26 +11,37 @@ use crate::process::{cargo, command, output, root, run, succeeds, tools};
 /// Older ones do not read every manifest in the tree.
 const CARGO_DENY_MIN: (u32, u32) = (0, 18);
 
-/// A program that some test starts, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 5] = [
+/// A program, and the Debian package that brings it.
+type Program = (&'static str, &'static str);
+
+/// What the foreign clients are, or need.
+const FOREIGN: [Program; 5] = [
     ("curl", "curl"),
     ("python3", "python3"),
     ("npm", "npm"),
     ("java", "default-jre-headless"),
     ("chromium", "chromium"),
 ];
+const STRACE: Program = ("strace", "strace");
 
 pub(crate) fn all() -> anyhow::Result<()> {
     nextest()?;
     cargo_deny()?;
+    // All of Debian's packages at once: each time would ask for its lists again.
+    debian(&[&FOREIGN[..], &[STRACE]].concat())?;
     foreign()
 }
 
 /// What the foreign clients need.
 pub(crate) fn foreign() -> anyhow::Result<()> {
-    debian()?;
+    debian(&FOREIGN)?;
     python()?;
     node()
+}
+
+/// What counts system calls.
+pub(crate) fn strace() -> anyhow::Result<()> {
+    debian(&[STRACE])
 }
 
 fn nextest() -> anyhow::Result<()> {
@@ -68,14 +79,16 @@ fn install(name: &str) -> anyhow::Result<()> {
     outcome
 }
 
-fn debian() -> anyhow::Result<()> {
+fn debian(programs: &[Program]) -> anyhow::Result<()> {
     let lacks = |program: &str| !succeeds(command(program).arg("--version"));
-    let mut packages: Vec<&str> = PROGRAMS
+    let mut packages: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| lacks(program))
         .map(|(_, package)| *package)
         .collect();
-    if !succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
+    // A package of its own, which brings no program.
+    let with_python = programs.iter().any(|(program, _)| *program == "python3");
+    if with_python && !succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
         packages.push("python3-venv");
     }
     if packages.is_empty() {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that CI runs.
 
 use crate::{
-    check, fuzz,
+    check, counts, fuzz,
     process::{cargo, run, succeeds, tools},
     setup,
     steps::Steps,
@@ -22,6 +22,7 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     steps.run("foreign clients", foreign);
     steps.run("full disk", full_disk);
     steps.run("crash", || crash(crash_rounds, None));
+    steps.run("counts", || counts::all(false));
     steps.run("fuzz corpus", fuzz::replay);
 }
 
