@@ -1,7 +1,8 @@
 //! One request to append: which of its drafts are new, and what the others were answered.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use herald_types::{Draft, Notification, Offset, wire};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -84,7 +85,10 @@ impl Item {
 
 /// Gives each draft an id, and finds those that come again.
 fn identify(drafts: Vec<Draft>) -> Vec<Item> {
-    let mut firsts = HashMap::with_capacity(drafts.len());
+    let mut firsts = HashMap::new();
+    if drafts.len() > 1 {
+        firsts.reserve(drafts.len());
+    }
     let identified = drafts.into_iter().enumerate().map(|(at, draft)| {
         let (id, first) = match draft.notification_id {
             Some(id) => (id, *firsts.entry(id).or_insert(at)),

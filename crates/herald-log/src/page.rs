@@ -31,23 +31,38 @@ pub struct PageBounds {
 
 /// What a page's records are written to, in ascending order: their only copy on the way to a reader.
 pub trait Sink: Send {
+    /// Makes room for so many more records with so many bytes of bodies, if it likes.
+    fn reserve(&mut self, records: usize, bytes: usize);
+
     /// Adds the next record: its offset and its object.
     fn add(&mut self, offset: Offset, body: &[u8]);
 }
 
 impl Sink for Vec<Record> {
+    fn reserve(&mut self, records: usize, _: usize) {
+        Self::reserve(self, records);
+    }
+
     fn add(&mut self, offset: Offset, body: &[u8]) {
         self.push(Record { offset, body: Bytes::copy_from_slice(body) });
     }
 }
 
 impl Sink for PollBody {
+    fn reserve(&mut self, records: usize, bytes: usize) {
+        self.reserve(records, bytes);
+    }
+
     fn add(&mut self, _: Offset, body: &[u8]) {
         self.push(body);
     }
 }
 
 impl Sink for Events {
+    fn reserve(&mut self, records: usize, bytes: usize) {
+        self.reserve(records, bytes);
+    }
+
     fn add(&mut self, offset: Offset, body: &[u8]) {
         self.push(offset, body);
     }

@@ -4,11 +4,9 @@
 //! when it is safe. It never waits for the disk to look something up: a request has looked its ids up itself, and what
 //! came after that is in memory. What needs a second look goes back to the request.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
+use foldhash::{HashSet, HashSetExt as _};
 use herald_types::Offset;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},

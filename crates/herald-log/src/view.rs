@@ -368,6 +368,8 @@ impl View {
         for segment in &segments[first..] {
             let limit = bounds.records.get() - page.len();
             let found = segment.find(receivers.as_slice(), handled, tail.get(), limit, access)?;
+            let bytes = found.iter().map(|posting| posting.body_bytes as usize).sum::<usize>();
+            sink.reserve(found.len(), bytes.min(bounds.bytes));
             let take = |record: &RecordAt, body: &[u8]| {
                 page.push(stored_offset(record.offset), body, bounds, sink)
             };

@@ -1,7 +1,6 @@
 //! Wake-ups per receiver. A wake-up carries nothing: register, read, wait.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,6 +10,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
+use foldhash::HashMap;
 use herald_types::{HerId, Receivers};
 
 /// How many locks the registry is spread over, so that registering 1500 receivers does not hold up a wake-up for long.

@@ -69,6 +69,11 @@ pub fn finish_body(body: &mut Vec<u8>, offset: Offset) {
 pub struct PollBody(Vec<u8>);
 
 impl PollBody {
+    /// Makes room for so many more records with so many bytes of bodies.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
+        self.0.reserve(POLL_START.len() + bytes + records + POLL_END.len());
+    }
+
     /// Adds a stored body.
     pub fn push(&mut self, body: &[u8]) {
         if self.0.is_empty() {
@@ -87,6 +92,10 @@ impl PollBody {
     }
 }
 
+/// What an event has besides its body: field names, an offset of at most 19 digits, line ends; and what a chunk of
+/// HTTP/1.1 ends with.
+const EVENT_FRAMING_BYTES: usize = 56;
+
 /// Events of a stream, one behind the other.
 #[derive(Clone, Debug, Default)]
 pub struct Events(pub Vec<u8>);
@@ -99,6 +108,11 @@ impl Events {
         } else {
             self.0.append(&mut other.0);
         }
+    }
+
+    /// Makes room for so many more events with so many bytes of bodies.
+    pub fn reserve(&mut self, records: usize, bytes: usize) {
+        self.0.reserve(records * EVENT_FRAMING_BYTES + bytes);
     }
 
     /// Adds the first event of a stream.

@@ -28,6 +28,9 @@ const STEPS_MAX: usize = 4096;
 /// What a slot costs beside its body: the slot, its thread, and a record's share of its frame.
 const SLOT_BYTES: usize = 80;
 
+/// What a body has, about.
+const BODY_BYTES_USUAL: usize = 512;
+
 /// The newest records, the newest offset of every receiver, and where the log stands.
 pub(crate) struct Recent {
     /// Tail and trim point belong to what is here: they change under the same lock.
@@ -157,7 +160,7 @@ impl Recent {
             return Some(self.read_forwards(page, receivers, handled, bounds, sink));
         }
         offsets.sort_unstable();
-        Some(self.write(page, offsets, bounds, sink))
+        Some(self.write(page, &offsets, bounds, sink))
     }
 
     /// Goes through all records behind `handled`, each of which is here if it is for one of `receivers`.
@@ -172,20 +175,29 @@ impl Recent {
         let start = self.place(handled + 1).unwrap_or(0).min(self.slots.len());
         let slots = self.slots.range(start..).zip(self.first + start as u64..);
         let theirs = slots.filter(|(slot, _)| receivers.binary_search(&slot.receiver).is_ok());
-        self.write(page, theirs.map(|(_, offset)| offset), bounds, sink)
+        let theirs = theirs.map(|(_, offset)| offset).take(bounds.records.get());
+        self.write(page, &theirs.collect::<Vec<_>>(), bounds, sink)
     }
 
     fn write(
         &self,
         mut page: Page,
-        offsets: impl IntoIterator<Item = u64>,
+        offsets: &[u64],
         bounds: PageBounds,
         sink: &mut dyn Sink,
     ) -> Page {
-        for offset in offsets {
-            let place = self.place(offset).expect("it was there a moment ago");
-            let body = &self.slots[place].body;
-            if !page.push(stored_offset(offset), body, bounds, sink) {
+        let offsets = &offsets[..offsets.len().min(bounds.records.get())];
+        let bodies = || {
+            offsets.iter().map(|offset| {
+                let place = self.place(*offset).expect("it was there a moment ago");
+                &*self.slots[place].body
+            })
+        };
+        let bytes: usize = bodies().map(<[u8]>::len).sum();
+        // The last one may go beyond the bound.
+        sink.reserve(offsets.len(), bytes.min(bounds.bytes.saturating_add(BODY_BYTES_USUAL)));
+        for (offset, body) in offsets.iter().zip(bodies()) {
+            if !page.push(stored_offset(*offset), body, bounds, sink) {
                 break;
             }
         }
