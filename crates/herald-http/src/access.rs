@@ -1,14 +1,20 @@
 //! What is counted and logged of each request: never its query, headers or body.
 
-use std::sync::OnceLock;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Method, Request, Response, StatusCode};
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, counter};
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUESTS},
+    metrics::{HTTP_REQUEST_SECONDS, HTTP_REQUEST_SECONDS_HELP, HTTP_REQUESTS, SECONDS_BUCKETS},
     route::Route,
 };
 
@@ -35,16 +41,25 @@ const STATUSES: [(u16, &str); 18] = [
     (0, "other"),
 ];
 
-/// The counters of a port, each made when it is first needed: making one costs a lookup.
-#[derive(Debug, Default)]
+/// What is counted in this process, of both ports. Handles are made when they are first needed: making one costs a
+/// lookup.
+pub(crate) static ACCESS: Access = Access { routes: [const { OfRoute::new() }; Route::COUNT] };
+
+#[derive(Debug)]
 pub(crate) struct Access {
     routes: [OfRoute; Route::COUNT],
 }
 
-#[derive(Default)]
 struct OfRoute {
-    seconds: OnceLock<Histogram>,
+    seconds: Seconds,
     requests: [[OnceLock<Counter>; STATUSES.len()]; METHODS.len()],
+}
+
+impl OfRoute {
+    const fn new() -> Self {
+        let requests = [const { [const { OnceLock::new() }; STATUSES.len()] }; METHODS.len()];
+        Self { seconds: Seconds::new(), requests }
+    }
 }
 
 impl std::fmt::Debug for OfRoute {
@@ -85,10 +100,7 @@ impl Access {
             )
         });
         requests.increment(1);
-        let seconds = of_route
-            .seconds
-            .get_or_init(|| histogram!(HTTP_REQUEST_SECONDS, "route" => route.label()));
-        seconds.record(elapsed);
+        of_route.seconds.record(elapsed);
         // What failed is logged where it is decided; this line is for those who look at each request.
         debug!(
             request.id = answer.headers().get("x-request-id").and_then(|id| id.to_str().ok()),
@@ -98,6 +110,63 @@ impl Access {
             elapsed_ms = elapsed.as_secs_f64() * 1e3,
             "answered"
         );
+    }
+}
+
+impl Access {
+    /// The histogram of how long requests took, for each route that had one, as Prometheus reads it.
+    pub(crate) fn write_seconds(&self, text: &mut String) {
+        text.push_str(&format!(
+            "# HELP {HTTP_REQUEST_SECONDS} {HTTP_REQUEST_SECONDS_HELP}\n\
+             # TYPE {HTTP_REQUEST_SECONDS} histogram\n"
+        ));
+        for (route, of_route) in Route::ALL.iter().zip(&self.routes) {
+            of_route.seconds.write(HTTP_REQUEST_SECONDS, route.label(), text);
+        }
+        text.push('\n');
+    }
+}
+
+/// A histogram of durations: two additions for each. The recorder's own keep every sample until somebody scrapes.
+struct Seconds {
+    // Relaxed, all: a scrape in the middle of a request may be one off.
+    buckets: [AtomicU64; SECONDS_BUCKETS.len() + 1],
+    sum_nanos: AtomicU64,
+}
+
+impl Seconds {
+    const fn new() -> Self {
+        let buckets = [const { AtomicU64::new(0) }; SECONDS_BUCKETS.len() + 1];
+        Self { buckets, sum_nanos: AtomicU64::new(0) }
+    }
+
+    fn record(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = SECONDS_BUCKETS.iter().position(|bound| seconds <= *bound);
+        self.buckets[bucket.unwrap_or(SECONDS_BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn write(&self, name: &str, route: &str, text: &mut String) {
+        let mut count = 0;
+        let bounds = SECONDS_BUCKETS.iter().map(ToString::to_string);
+        let lines: Vec<String> = bounds
+            .chain(["+Inf".to_owned()])
+            .zip(&self.buckets)
+            .map(|(bound, bucket)| {
+                count += bucket.load(Ordering::Relaxed);
+                format!("{name}_bucket{{route=\"{route}\",le=\"{bound}\"}} {count}\n")
+            })
+            .collect();
+        if count == 0 {
+            return;
+        }
+        text.extend(lines);
+        let sum = Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed)).as_secs_f64();
+        text.push_str(&format!(
+            "{name}_sum{{route=\"{route}\"}} {sum}\n{name}_count{{route=\"{route}\"}} {count}\n"
+        ));
     }
 }
 
@@ -116,6 +185,26 @@ fn status_at(status: StatusCode) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_counts_each_duration_once_and_in_every_wider_bucket() {
+        let seconds = Seconds::new();
+        for micros in [50, 100, 101, 20_000_000] {
+            seconds.record(Duration::from_micros(micros));
+        }
+        let mut text = String::new();
+        seconds.write("x", "/ping", &mut text);
+        for line in [
+            "x_bucket{route=\"/ping\",le=\"0.0001\"} 2\n",
+            "x_bucket{route=\"/ping\",le=\"0.00025\"} 3\n",
+            "x_bucket{route=\"/ping\",le=\"10\"} 3\n",
+            "x_bucket{route=\"/ping\",le=\"+Inf\"} 4\n",
+            "x_sum{route=\"/ping\"} 20.000251\n",
+            "x_count{route=\"/ping\"} 4\n",
+        ] {
+            assert!(text.contains(line), "{line} {text}");
+        }
+    }
 
     #[test]
     fn labels_are_a_bounded_set() {

@@ -20,6 +20,10 @@ pub(crate) async fn compress(request: &HeaderMap, response: Response) -> Respons
     if is_small || !request.contains_key(header::ACCEPT_ENCODING) {
         return response;
     }
+    Box::pin(compress_as_asked(request, response)).await
+}
+
+async fn compress_as_asked(request: &HeaderMap, response: Response) -> Response {
     let mut asking = Request::new(());
     for value in request.get_all(header::ACCEPT_ENCODING) {
         asking.headers_mut().append(header::ACCEPT_ENCODING, value.clone());

@@ -9,7 +9,7 @@ use herald_feed::OpenStreams;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::lifecycle::Lifecycle;
+use crate::{access::ACCESS, lifecycle::Lifecycle};
 
 /// Streams that are open now.
 pub const OPEN_STREAMS: &str = "herald_open_streams";
@@ -35,6 +35,8 @@ pub const BUILD_INFO: &str = "herald_build_info";
 pub const HTTP_REQUESTS: &str = "herald_http_requests_total";
 /// From a request's head to its answer's head, by route.
 pub const HTTP_REQUEST_SECONDS: &str = "herald_http_request_seconds";
+pub(crate) const HTTP_REQUEST_SECONDS_HELP: &str =
+    "From a request's head to its answer's head, by route.";
 /// Connections that are open now.
 pub const HTTP_CONNECTIONS: &str = "herald_http_connections";
 /// Connections, and streams of HTTP/2 connections, cut because their reader took nothing.
@@ -43,7 +45,7 @@ pub const HTTP_STALLED: &str = "herald_http_stalled_total";
 pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 
 /// Where seconds are counted: from a poll answered from memory to a sync on a busy disk.
-const SECONDS_BUCKETS: [f64; 16] = [
+pub(crate) const SECONDS_BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
@@ -122,6 +124,7 @@ impl Metrics {
         }
         self.handle.run_upkeep();
         let mut text = self.handle.render();
+        ACCESS.write_seconds(&mut text);
         if let Some(streams) = &self.streams {
             write_source_systems(&streams.by_source_system(), &mut text);
         }
@@ -171,11 +174,6 @@ fn describe() {
     describe_gauge!(READY, "1 when /health/ready is 200.");
     describe_gauge!(BUILD_INFO, "1; the version is a label.");
     describe_counter!(HTTP_REQUESTS, "Answers, by route, method and status.");
-    describe_histogram!(
-        HTTP_REQUEST_SECONDS,
-        Unit::Seconds,
-        "From a request's head to its answer's head, by route."
-    );
     describe_gauge!(HTTP_CONNECTIONS, "Connections that are open now, by port.");
     describe_counter!(
         HTTP_STALLED,

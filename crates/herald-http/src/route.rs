@@ -26,7 +26,19 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    pub(crate) const COUNT: usize = Self::Other as usize + 1;
+    pub(crate) const COUNT: usize = Self::ALL.len();
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Notifications,
+        Self::Stream,
+        Self::Ping,
+        Self::OpenApi,
+        Self::Swagger,
+        Self::Metrics,
+        Self::Live,
+        Self::Ready,
+        Self::Other,
+    ];
 
     pub(crate) fn of(path: &str) -> Self {
         match path {

@@ -26,7 +26,8 @@ async fn answer(api: &Api, request: Request) -> Result<Response, Error> {
     match (route, request.method()) {
         (Route::Other | Route::Metrics | Route::Live | Route::Ready, _) => Err(Error::NotFound),
         (Route::Notifications, method) if is_get(method) => poll::poll(api, request).await,
-        (Route::Notifications, &Method::POST) => append::append(api, request).await,
+        // In a box: every request's future would be as large as that of an append, and is moved once.
+        (Route::Notifications, &Method::POST) => Box::pin(append::append(api, request)).await,
         (Route::Stream, method) if is_get(method) => stream::stream(api, &request),
         (Route::Ping, method) if is_get(method) => ping::ping(api),
         (Route::OpenApi, method) if is_get(method) => docs::document(api),

@@ -16,7 +16,7 @@ use super::{
     Routes, ServerSettings, http1::serve_http1, http2::serve_http2, io::Guarded, signal::Signal,
     stall::GuardedExecutor,
 };
-use crate::{access::Access, lifecycle::Lifecycle, metrics::HTTP_CONNECTIONS};
+use crate::{lifecycle::Lifecycle, metrics::HTTP_CONNECTIONS};
 
 /// How many bytes a request's head may have, request line included: 1500 HER-ids are 27 kB of it.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -44,7 +44,6 @@ pub(super) struct Port<R> {
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<GuardedExecutor>,
     pub(super) lifecycle: Lifecycle,
-    pub(super) access: Access,
     pub(super) idle_timeout: Duration,
     stall_timeout: Duration,
     open: Gauge,
@@ -75,7 +74,6 @@ impl<R: Routes> Connections<R> {
             http1: http1_builder(),
             http2: http2_builder(settings),
             lifecycle,
-            access: Access::default(),
             idle_timeout: settings.idle_timeout,
             stall_timeout: settings.stall_timeout,
             open: gauge!(HTTP_CONNECTIONS, "port" => port),

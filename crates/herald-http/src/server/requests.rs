@@ -23,7 +23,7 @@ use super::{
     stall::Handed,
 };
 use crate::{
-    access,
+    access::{self, ACCESS},
     body::{Body, BoxError},
     lifecycle::Phase,
 };
@@ -122,7 +122,7 @@ pub(super) async fn answer<R: Routes>(
     if draining && version < Version::HTTP_2 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    port.access.answered(&entry, &answer);
+    ACCESS.answered(&entry, &answer);
     // What an earlier answer still has to write is hyper's, and the stream with it then.
     let is_free = version == Version::HTTP_11 && activity.is_flushed.load(Ordering::Relaxed);
     if is_free && answer.body().is_stream() {
