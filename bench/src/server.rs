@@ -103,13 +103,24 @@ impl Places {
         Ok(server)
     }
 
-    /// A limit that answers polls with `answer`, a whole answer of Herald's.
+    /// A limit that gives `herald`'s answers to these requests.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn bare_answers(&self, answer: &[u8], parse_query: bool) -> anyhow::Result<Server> {
-        let file = self.file("answer", answer)?;
-        let mut arguments = vec!["--answer", &file];
+    /// When it cannot be started, or Herald refuses a request.
+    pub fn bare_answers(
+        &self,
+        herald: &Server,
+        requests: &[Vec<u8>],
+        parse_query: bool,
+    ) -> anyhow::Result<Server> {
+        let mut answers = Vec::new();
+        for request in requests {
+            let answer = herald.sample(request)?;
+            answers.extend_from_slice(&(answer.len() as u64).to_le_bytes());
+            answers.extend_from_slice(&answer);
+        }
+        let file = self.file("answers", &answers)?;
+        let mut arguments = vec!["--answers", &file];
         arguments.extend(parse_query.then_some("--parse-query"));
         self.limit("bare-answers", &arguments)
     }

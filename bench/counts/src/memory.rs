@@ -3,15 +3,21 @@
 //! The server runs on one thread, and the counts are read by a task on that thread: a task runs only when no other one
 //! does, so that no request is half done when they are read, however busy the machine is.
 
-use std::{net::SocketAddr, path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use herald_feed::OpenStreams;
 use herald_http::{
-    api::{self, Api, ApiSettings},
+    api::{Api, ApiSettings},
     lifecycle::Lifecycle,
     metrics::Metrics,
-    ops,
+    ops::Ops,
     server::{IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
@@ -148,8 +154,8 @@ async fn serve(log: Log, bound: mpsc::Sender<anyhow::Result<SocketAddr>>) {
     let lifecycle = Lifecycle::new(QUIET);
     let settings =
         ApiSettings { heartbeat: HEARTBEAT, stream_max_age: 24 * QUIET, ..ApiSettings::default() };
-    let api = api::router(Api::new(lifecycle.clone(), OpenStreams::new(), settings));
-    let ops = ops::router(lifecycle.clone(), metrics);
+    let api = Arc::new(Api::new(lifecycle.clone(), OpenStreams::new(), settings));
+    let ops = Arc::new(Ops::new(lifecycle.clone(), metrics));
     lifecycle.serve(log);
     drop(bound.send(Ok(server.api_address())));
     server.run(lifecycle, api, ops).await;

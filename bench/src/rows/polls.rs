@@ -151,7 +151,7 @@ pub(super) fn empty_polls(
     let query =
         |number| format!("{}&Offset={tail}", her_ids(receivers(number, count, RECEIVERS)));
     let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
-    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, parse_query)?;
+    let bare = bench.places.bare_answers(herald, &requests[..1], parse_query)?;
     compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Empty))
 }
 
@@ -165,7 +165,7 @@ pub(super) fn recent(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     fill(&herald, RECENT, RECENT_RECEIVERS)?;
     let query = |number: u64| format!("{}&Offset=0", her_ids([number % RECENT_RECEIVERS]));
     let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
-    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, false)?;
+    let bare = bench.places.bare_answers(&herald, &requests, false)?;
     compare(bench, &mut figure, &herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))?;
     Ok(vec![figure])
 }
@@ -205,6 +205,6 @@ pub(super) fn random_pages(
             requests::poll(&format!("{}&Offset={offset}", her_ids(receivers(number, count, of))))
         })
         .collect();
-    let bare = bench.places.bare_answers(&herald.sample(&requests[0])?, false)?;
+    let bare = bench.places.bare_answers(herald, &requests, false)?;
     compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))
 }
