@@ -114,13 +114,17 @@ impl Stream {
                         return Poll::Ready(Ok(true));
                     }
                     let (receivers, after) = (self.cursor.receivers(), self.cursor.after());
-                    match self.log.read_recent(receivers, after, BOUNDS, out) {
-                        Some(page) => {
+                    match self.log.read_now(receivers, after, BOUNDS, out) {
+                        Ok(Some(page)) => {
                             if self.take(&page, beat, out) {
                                 return Poll::Ready(Ok(true));
                             }
                         }
-                        None => self.state = State::Reading { beat, reading: self.read() },
+                        Ok(None) => self.state = State::Reading { beat, reading: self.read() },
+                        Err(error) => {
+                            self.state = State::Ended;
+                            return Poll::Ready(Err(error));
+                        }
                     }
                 }
                 State::Reading { beat, reading } => {
@@ -166,7 +170,7 @@ impl Stream {
 
     fn read(&self) -> Reading {
         let (log, cursor) = (self.log.clone(), self.cursor.clone());
-        Box::pin(async move { log.read(cursor.receivers(), cursor.after(), BOUNDS).await })
+        Box::pin(async move { log.read_disk(cursor.receivers(), cursor.after(), BOUNDS).await })
     }
 
     /// Moves behind `page`, whose events are in `out`; whether there is anything to send.

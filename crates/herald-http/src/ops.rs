@@ -1,7 +1,5 @@
 //! The operations port: health and metrics, never the API.
 
-use std::sync::Arc;
-
 use http::{
     HeaderValue, StatusCode,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
@@ -46,7 +44,7 @@ impl Ops {
 }
 
 impl Routes for Ops {
-    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let route = Route::of(request.uri().path());
         if !matches!(route, Route::Live | Route::Ready | Route::Metrics) {
             return status(StatusCode::NOT_FOUND);

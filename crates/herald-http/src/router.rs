@@ -1,7 +1,5 @@
 //! Every route of the API.
 
-use std::sync::Arc;
-
 use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 
@@ -16,8 +14,8 @@ use crate::{
 };
 
 impl Routes for Api {
-    async fn answer(self: Arc<Self>, request: http::Request<Incoming>) -> Response {
-        self.edge.answer(request, |request| answer(&self, request)).await
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        self.edge.answer(request, |request| answer(self, request)).await
     }
 }
 

@@ -32,10 +32,7 @@ use crate::{
 /// Answers the requests of one port.
 pub trait Routes: Send + Sync + 'static {
     /// The answer to one request.
-    fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// Where to listen, and how patient to be with a peer.

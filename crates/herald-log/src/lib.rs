@@ -160,57 +160,54 @@ impl Log {
         outcome
     }
 
-    /// Writes one page from memory alone to `sink`; or `None`, with nothing written, where the disk must be asked: then
-    /// call [`Log::read`].
+    /// Writes one page for `receivers` to `sink`, oldest first, if that can be done without waiting; or `None`, with
+    /// nothing written, where the disk must be asked: then call [`Log::read_disk`].
     ///
-    /// Cost: one map lookup for each receiver, and a copy of the page.
-    #[must_use]
-    pub fn read_recent(
+    /// From memory where that reaches back far enough: one map lookup for each receiver, and a copy of the page. A page of
+    /// a usual size also from what the system has cached of the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the disk cannot be read.
+    pub fn read_now(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
         sink: &mut impl Sink,
-    ) -> Option<Page> {
-        let receivers = receivers.as_slice();
-        let page = self.0.view.with_recent(|recent| recent.read(receivers, after, bounds, sink));
-        let meters = &self.0.read_meters;
-        if page.is_some() {
+    ) -> Result<Option<Page>, ReadError> {
+        let (view, meters) = (&self.0.view, &self.0.read_meters);
+        let her_ids = receivers.as_slice();
+        if let Some(page) = view.with_recent(|recent| recent.read(her_ids, after, bounds, sink)) {
             meters.hits.increment(1);
-        } else {
-            meters.misses.increment(1);
+            return Ok(Some(page));
         }
-        page
+        meters.misses.increment(1);
+        if bounds.records.get() > CACHED_RECORDS_MAX {
+            return Ok(None);
+        }
+        let mark = sink.mark();
+        match view.read(receivers, after, bounds, sink, Access::Cached) {
+            Err(error) if error.is_not_cached() => {
+                sink.cut(mark);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
-    /// Reads one page for `receivers`, oldest first, into a new sink.
-    ///
-    /// The records are those with offsets in `(after, until]` that retention has left, each once; gaps are normal.
-    /// `after = 0` starts at the oldest; past the tail is legal and gives an empty page. From memory where that reaches
-    /// back far enough; a page of a usual size from the system's cache; else from the disk, on a thread of its own.
+    /// Reads one page from the disk, on a thread for that, into a new sink.
     ///
     /// # Errors
-    /// [`ReadError`] when the disk cannot be read. Receivers without records are not an error.
+    /// [`ReadError`] when the disk cannot be read.
     ///
     /// # Panics
     /// When the runtime is shut down under its readers.
-    pub async fn read<S: Sink + Default + 'static>(
+    pub async fn read_disk<S: Sink + Default + 'static>(
         &self,
         receivers: &Receivers,
         after: Offset,
         bounds: PageBounds,
     ) -> Result<(Page, S), ReadError> {
-        let mut sink = S::default();
-        if let Some(page) = self.read_recent(receivers, after, bounds, &mut sink) {
-            return Ok((page, sink));
-        }
-        if bounds.records.get() <= CACHED_RECORDS_MAX {
-            let read = self.0.view.read(receivers, after, bounds, &mut sink, Access::Cached);
-            match read {
-                Err(error) if error.is_not_cached() => {}
-                read => return Ok((read?, sink)),
-            }
-        }
         let (view, receivers) = (Arc::clone(&self.0.view), receivers.clone());
         let read = tokio::task::spawn_blocking(move || {
             let mut sink = S::default();
@@ -218,6 +215,26 @@ impl Log {
             Ok((page, sink))
         });
         read.await.expect("reading a page does not panic")
+    }
+
+    /// Reads one page for `receivers`, oldest first, into a new sink.
+    ///
+    /// The records are those with offsets in `(after, until]` that retention has left, each once; gaps are normal.
+    /// `after = 0` starts at the oldest; past the tail is legal and gives an empty page.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the disk cannot be read. Receivers without records are not an error.
+    pub async fn read<S: Sink + Default + 'static>(
+        &self,
+        receivers: &Receivers,
+        after: Offset,
+        bounds: PageBounds,
+    ) -> Result<(Page, S), ReadError> {
+        let mut sink = S::default();
+        match self.read_now(receivers, after, bounds, &mut sink)? {
+            Some(page) => Ok((page, sink)),
+            None => self.read_disk(receivers, after, bounds).await,
+        }
     }
 
     /// Registers for wake-ups: after any later append for one of `receivers`, the watch is ready once.

@@ -36,6 +36,12 @@ pub trait Sink: Send {
 
     /// Adds the next record: its offset and its object.
     fn add(&mut self, offset: Offset, body: &[u8]);
+
+    /// How long it is, to be cut to.
+    fn mark(&self) -> usize;
+
+    /// Takes everything behind `mark` out again.
+    fn cut(&mut self, mark: usize);
 }
 
 impl Sink for Vec<Record> {
@@ -45,6 +51,14 @@ impl Sink for Vec<Record> {
 
     fn add(&mut self, offset: Offset, body: &[u8]) {
         self.push(Record { offset, body: Bytes::copy_from_slice(body) });
+    }
+
+    fn mark(&self) -> usize {
+        self.len()
+    }
+
+    fn cut(&mut self, mark: usize) {
+        self.truncate(mark);
     }
 }
 
@@ -56,6 +70,14 @@ impl Sink for PollBody {
     fn add(&mut self, _: Offset, body: &[u8]) {
         self.push(body);
     }
+
+    fn mark(&self) -> usize {
+        self.len()
+    }
+
+    fn cut(&mut self, mark: usize) {
+        self.truncate(mark);
+    }
 }
 
 impl Sink for Events {
@@ -65,6 +87,14 @@ impl Sink for Events {
 
     fn add(&mut self, offset: Offset, body: &[u8]) {
         self.push(offset, body);
+    }
+
+    fn mark(&self) -> usize {
+        self.0.len()
+    }
+
+    fn cut(&mut self, mark: usize) {
+        self.0.truncate(mark);
     }
 }
 

@@ -194,7 +194,7 @@ impl<O: Order> Sequencer<O> {
     /// Takes what fits into one batch, in turn. A request with an id that is in the batch already waits for the next.
     fn gather(&mut self) -> Group {
         let mut group = Group { requests: Vec::new(), ids: HashSet::new(), bytes: HEADER_BYTES };
-        let mut put_off = VecDeque::new();
+        let mut put_off = Vec::new();
         self.view.with_recent(|recent| {
             while let Some(waiting) = self.waiting.pop_front() {
                 if group.bytes + waiting.bytes > FRAME_BYTES_MAX {
@@ -205,14 +205,15 @@ impl<O: Order> Sequencer<O> {
                     // A request that is gone needs no answer.
                     let _ = waiting.answer.send(Verdict::LookAgain(waiting.request.room));
                 } else if group.holds_any_of(&waiting.request.records) {
-                    put_off.push_back(waiting);
+                    put_off.push(waiting);
                 } else {
                     group.add(waiting);
                 }
             }
         });
-        put_off.append(&mut self.waiting);
-        self.waiting = put_off;
+        for waiting in put_off.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
         group
     }
 

@@ -84,7 +84,24 @@ impl PollBody {
         self.0.extend_from_slice(body);
     }
 
-    /// The whole body, where there is a record.
+    /// How many bytes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no record has been added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Leaves the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
+    /// The whole body.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.0.extend_from_slice(if self.0.is_empty() { POLL_EMPTY } else { POLL_END });

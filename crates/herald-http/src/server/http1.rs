@@ -40,9 +40,10 @@ pub(super) async fn serve_http1<R: Routes>(
     open: OpenConnection<R>,
 ) {
     let activity = Arc::new(Activity::default());
+    // Borrowed: a reference counted for each request is one that all cores fight for.
     let service = service_fn(|request| {
-        let (port, activity) = (Arc::clone(port), Arc::clone(&activity));
-        async move { Ok::<_, Infallible>(answer(&port, &activity, request).await) }
+        let (port, activity) = (&**port, &activity);
+        async move { Ok::<_, Infallible>(answer(port, activity, request).await) }
     });
     let io = Watched { io, activity: Arc::clone(&activity) };
     let mut connection = port.http1.serve_connection(TokioIo::new(io), service);

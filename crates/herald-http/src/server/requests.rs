@@ -117,7 +117,7 @@ pub(super) async fn answer<R: Routes>(
     let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > HEAD_BYTES_MAX {
         too_large()
     } else {
-        Arc::clone(&port.routes).answer(request).await
+        port.routes.answer(request).await
     };
     if draining && version < Version::HTTP_2 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

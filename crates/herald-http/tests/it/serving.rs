@@ -104,7 +104,7 @@ impl Serving {
 }
 
 impl Routes for Hooks {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let body = match request.uri().path() {
             "/ping" => Body::from("pong"),
             "/slow" => {

@@ -22,8 +22,9 @@ use crate::{
     page::{Page, PageBounds, Sink, stored_offset},
 };
 
-/// How many records a read follows threads for. Receivers with more unread records than that are found as quickly by
-/// going through all of them forwards.
+/// How many records a read looks at in one direction before it tries the other.
+const FEW_STEPS: usize = 512;
+/// How many it looks at before it goes through all that there are: so many unread are close together.
 const STEPS_MAX: usize = 4096;
 /// What a slot costs beside its body: the slot, its thread, and a record's share of its frame.
 const SLOT_BYTES: usize = 80;
@@ -140,43 +141,66 @@ impl Recent {
         let handled = after.get().max(self.marks.trim_point);
         let page = Page::new(after, stored_offset(self.marks.tail()));
         let unread = self.marks.tail().saturating_sub(handled);
-        if self.covers(handled) && unread < receivers.len() as u64 {
-            return Some(self.read_forwards(page, receivers, handled, bounds, sink));
-        }
-        let mut offsets = Vec::new();
-        for receiver in receivers {
-            let Some(newest) = self.receivers.get(receiver) else { continue };
-            if newest.evicted > handled {
+        let limit = bounds.records.get();
+        let offsets = if self.covers(handled) && unread < receivers.len() as u64 {
+            self.forwards(receivers, handled, limit, usize::MAX)
+        } else {
+            let evicted = |receiver| self.receivers.get(receiver).map(|newest| newest.evicted);
+            if receivers.iter().filter_map(evicted).any(|evicted| evicted > handled) {
                 return None;
             }
-            let mut offset = newest.offset;
-            while offset > handled && offsets.len() < STEPS_MAX {
+            self.find(receivers, handled, limit)
+        };
+        Some(self.write(page, &offsets, bounds, sink))
+    }
+
+    /// The first offsets behind `handled`, ascending, all of which are here.
+    ///
+    /// Backwards along the threads costs what is unread, forwards what lies between: whoever has little unread is found by
+    /// the one, whoever has much by the other.
+    fn find(&self, receivers: &[HerId], handled: u64, limit: usize) -> Vec<u64> {
+        if let Some(offsets) = self.backwards(receivers, handled, FEW_STEPS) {
+            return offsets;
+        }
+        let offsets = self.forwards(receivers, handled, limit, STEPS_MAX);
+        if offsets.len() == limit {
+            return offsets;
+        }
+        let all = self.backwards(receivers, handled, STEPS_MAX);
+        all.unwrap_or_else(|| self.forwards(receivers, handled, limit, usize::MAX))
+    }
+
+    /// Follows the threads of `receivers` down to `handled`; `None` after so many steps.
+    fn backwards(&self, receivers: &[HerId], handled: u64, steps_max: usize) -> Option<Vec<u64>> {
+        let mut offsets = Vec::new();
+        for receiver in receivers {
+            let newest = self.receivers.get(receiver).map(|newest| newest.offset);
+            let mut offset = newest.unwrap_or_default();
+            while offset > handled {
+                if offsets.len() == steps_max {
+                    return None;
+                }
                 offsets.push(offset);
                 let place = self.place(offset).expect("what was not evicted is here");
                 offset = self.previous[place];
             }
         }
-        if offsets.len() == STEPS_MAX {
-            return Some(self.read_forwards(page, receivers, handled, bounds, sink));
-        }
         offsets.sort_unstable();
-        Some(self.write(page, &offsets, bounds, sink))
+        Some(offsets)
     }
 
-    /// Goes through all records behind `handled`, each of which is here if it is for one of `receivers`.
-    fn read_forwards(
+    /// Goes through at most `slots_max` records behind `handled`, each of which is here if it is for one of `receivers`.
+    fn forwards(
         &self,
-        page: Page,
         receivers: &[HerId],
         handled: u64,
-        bounds: PageBounds,
-        sink: &mut dyn Sink,
-    ) -> Page {
+        limit: usize,
+        slots_max: usize,
+    ) -> Vec<u64> {
         let start = self.place(handled + 1).unwrap_or(0).min(self.slots.len());
-        let slots = self.slots.range(start..).zip(self.first + start as u64..);
+        let slots = self.slots.range(start..).take(slots_max).zip(self.first + start as u64..);
         let theirs = slots.filter(|(slot, _)| receivers.binary_search(&slot.receiver).is_ok());
-        let theirs = theirs.map(|(_, offset)| offset).take(bounds.records.get());
-        self.write(page, &theirs.collect::<Vec<_>>(), bounds, sink)
+        theirs.map(|(_, offset)| offset).take(limit).collect()
     }
 
     fn write(
