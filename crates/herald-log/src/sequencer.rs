@@ -251,14 +251,16 @@ impl<O: Order> Sequencer<O> {
     }
 
     fn answer(&self, group: Group, frame: &Frame) {
+        // Streams first: whoever is answered may look for its events at once, and nobody waits longer for an answer than
+        // waking takes.
+        let woken = self.watches.wake(receivers_of(frame));
+        self.meters.wakes.increment(woken as u64);
         let mut offset = frame.header.first_offset;
         for waiting in group.requests {
             let first = Offset::new(offset).expect("the view has taken it");
             offset += waiting.count;
             let _ = waiting.answer.send(Verdict::Stored(first));
         }
-        let woken = self.watches.wake(receivers_of(frame));
-        self.meters.wakes.increment(woken as u64);
     }
 }
 

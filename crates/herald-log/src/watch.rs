@@ -47,7 +47,10 @@ impl Watches {
     pub(crate) fn register(self: &Arc<Self>, receivers: Receivers) -> Watch {
         let waiter = Arc::new(Waiter::default());
         for &receiver in receivers.as_slice() {
-            self.shard(receiver).entry(receiver).or_default().push(Arc::clone(&waiter));
+            // Most receivers are followed by one stream; a vector would make room for four.
+            let mut shard = self.shard(receiver);
+            let waiters = shard.entry(receiver).or_insert_with(|| Vec::with_capacity(1));
+            waiters.push(Arc::clone(&waiter));
         }
         Watch { waiter, receivers, watches: Arc::clone(self) }
     }
