@@ -115,7 +115,8 @@ pub fn stored(places: &Places, count: u64, receivers: u64) -> anyhow::Result<Pat
 fn wait_until_sealed(dir: &std::path::Path) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
-        let names = fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names =
+            fs::read_dir(dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let names: Vec<String> = names.collect();
         let count = |suffix: &str| names.iter().filter(|name| name.ends_with(suffix)).count();
         if count(".index") + 1 >= count(".segment") {

@@ -5,8 +5,10 @@
 
 pub mod bare;
 pub mod fill;
+pub mod growth;
 pub mod load;
 pub mod measure;
+pub mod plot;
 pub mod report;
 pub mod requests;
 pub mod rows;

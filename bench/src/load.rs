@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 
-pub use lane::{Answer, EMPTY_PAGE};
 use lane::Lane;
+pub use lane::{Answer, EMPTY_PAGE};
 use reader::Reader;
 pub use reader::{Ids, Pace};
 
@@ -106,7 +106,8 @@ impl Load {
     /// When a connection cannot be made.
     pub fn new(address: SocketAddr, lanes: usize) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
-        let mut load = Self { poll, lanes: Vec::new(), readers: Vec::new(), buffer: vec![0; READ_BYTES] };
+        let mut load =
+            Self { poll, lanes: Vec::new(), readers: Vec::new(), buffer: vec![0; READ_BYTES] };
         for number in 0..lanes {
             load.lanes.push(Lane::connect(address, load.poll.registry(), Token(number))?);
         }
@@ -130,11 +131,6 @@ impl Load {
         Ok(())
     }
 
-    /// How many events each stream has had so far.
-    pub fn events(&self) -> impl Iterator<Item = u64> {
-        self.readers.iter().map(Reader::events)
-    }
-
     /// Lets the lanes ask for `warm_up`, then measures for `length`; then waits for what is owed.
     ///
     /// With `rate`, requests begin at so many a second over all lanes, late ones as soon as a lane is free; without, each
@@ -151,8 +147,14 @@ impl Load {
     ) -> anyhow::Result<Window> {
         let began = Instant::now();
         let (from, until) = (began + warm_up, began + warm_up + length);
-        let mut window =
-            Window { answers: 0, events: 0, all_answers: 0, all_events: 0, took: Duration::ZERO, latency: histogram() };
+        let mut window = Window {
+            answers: 0,
+            events: 0,
+            all_answers: 0,
+            all_events: 0,
+            took: Duration::ZERO,
+            latency: histogram(),
+        };
         let mut events = Events::with_capacity(1024);
         let (mut started, mut counted_from, mut heard) = (0_u64, None, began);
         let mut slow_at = began;
@@ -201,7 +203,9 @@ impl Load {
                     if event.is_writable() {
                         lane.write()?;
                     }
-                    let Some(latency) = lane.read(work, number, &mut self.buffer)? else { continue };
+                    let Some(latency) = lane.read(work, number, &mut self.buffer)? else {
+                        continue;
+                    };
                     // The clock is looked at rarely enough; a window may be a batch of events too long.
                     is_counted &= window.took.is_zero();
                     window.all_answers += 1;
@@ -228,30 +232,6 @@ impl Load {
                 }
             }
         }
-    }
-
-    /// Reads the streams until each has had the number of events that `owed` says, or nothing comes any more.
-    ///
-    /// # Errors
-    /// When events are missing, or there are too many.
-    pub fn settle(&mut self, work: &mut dyn Work, owed: &[u64]) -> anyhow::Result<()> {
-        let mut events = Events::with_capacity(1024);
-        let mut heard = Instant::now();
-        while self.events().zip(owed).any(|(had, owed)| had < *owed) {
-            ensure!(heard.elapsed() < SILENCE_MAX, "events are missing");
-            self.poll.poll(&mut events, Some(Duration::from_millis(5)))?;
-            for (number, reader) in self.readers.iter_mut().enumerate() {
-                if reader.read_now(work, number, &mut self.buffer)? > 0 {
-                    heard = Instant::now();
-                }
-            }
-        }
-        for (number, (had, owed)) in self.events().zip(owed).enumerate() {
-            if had != *owed {
-                bail!("stream {number} had {had} events instead of {owed}");
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser;
 use herald_bench::{
+    growth::TABLES,
     measure::{Figure, median},
     report,
     rows::{Bench, ROWS, Row, Size},
@@ -23,9 +24,15 @@ struct Args {
     /// Fewer and shorter rounds, less stored: a few minutes for all rows
     #[arg(long)]
     quick: bool,
+    /// Once through most rows with next to nothing, to see that the measuring works
+    #[arg(long, hide = true)]
+    smoke: bool,
     /// Measure only this row; may be given more than once
     #[arg(long, value_name = "ROW")]
     only: Vec<u32>,
+    /// Also measure how cost grows: tables on stdout, plots in this directory
+    #[arg(long, value_name = "DIR")]
+    growth: Option<PathBuf>,
     /// The herald binary
     #[arg(long)]
     herald: PathBuf,
@@ -41,9 +48,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let limits = std::env::current_exe()?.parent().context("a program has a place")?.to_owned();
     let places = Places { herald: args.herald, limits, data: args.data };
-    let size = if args.quick { Size::QUICK } else { Size::FULL };
+    let size = match (args.smoke, args.quick) {
+        (true, _) => Size::SMOKE,
+        (false, true) => Size::QUICK,
+        (false, false) => Size::FULL,
+    };
     let bench = Bench { places, size };
-    let chosen = |row: &&Row| args.only.is_empty() || args.only.contains(&row.number);
+    // Growth alone where no row is asked for beside it.
+    let all = args.only.is_empty() && args.growth.is_none();
+    let chosen =
+        |row: &&Row| (all || args.only.contains(&row.number)) && (row.is_smoked || !args.smoke);
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for row in ROWS.iter().filter(chosen) {
         let began = Instant::now();
@@ -60,18 +74,39 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         eprintln!("    {:.0} s", began.elapsed().as_secs_f64());
     }
-    let json = report::json(&figures, &machine());
+    let mut json = report::json(&figures, &machine());
+    let tables = match &args.growth {
+        Some(directory) => grow(&bench, directory, &mut json)?,
+        None => String::new(),
+    };
     if let Some(path) = args.json {
         fs::write(&path, serde_json::to_vec_pretty(&json)?)
             .with_context(|| format!("could not write {}", path.display()))?;
     }
     println!("{}", report::table(&figures));
+    print!("{tables}");
     println!("{json}");
     if !failed.is_empty() {
         eprintln!("failed: rows {failed:?}");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Measures how cost grows; gives the tables.
+fn grow(bench: &Bench, directory: &Path, json: &mut Value) -> anyhow::Result<String> {
+    let (mut text, mut tables) = (String::new(), Vec::new());
+    let bench = Bench { size: bench.size.for_growth(), ..bench.clone() };
+    for measure in TABLES {
+        let table = measure(&bench)?;
+        table.draw(directory)?;
+        eprintln!("{}", table.markdown());
+        text.push_str(&table.markdown());
+        text.push('\n');
+        tables.push(table.json());
+    }
+    json["growth"] = Value::Array(tables);
+    Ok(text)
 }
 
 /// What was measured, as soon as it was.

@@ -62,7 +62,8 @@ pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => {
             let digits = format!("{value:.0}");
-            let (sign, digits) = digits.strip_prefix('-').map_or(("", &digits[..]), |rest| ("-", rest));
+            let (sign, digits) =
+                digits.strip_prefix('-').map_or(("", &digits[..]), |rest| ("-", rest));
             let mut grouped = String::from(sign);
             for (at, digit) in digits.chars().enumerate() {
                 if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -81,8 +82,13 @@ pub fn number(value: f64) -> String {
 /// The same for programs.
 #[must_use]
 pub fn json(figures: &[Figure], machine: &Value) -> Value {
-    let figures: Vec<Value> = figures.iter().map(figure_json).collect();
-    json!({ "machine": machine, "figures": figures })
+    json!({ "machine": machine, "figures": figures_json(figures) })
+}
+
+/// The figures for programs.
+#[must_use]
+pub fn figures_json(figures: &[Figure]) -> Vec<Value> {
+    figures.iter().map(figure_json).collect()
 }
 
 fn figure_json(figure: &Figure) -> Value {

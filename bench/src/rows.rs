@@ -1,10 +1,10 @@
 //! The rows of the table, and what they share.
 
-mod appends;
+pub(crate) mod appends;
 mod live;
-mod polls;
+pub(crate) mod polls;
 mod replay;
-mod streams;
+pub(crate) mod streams;
 mod upkeep;
 
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub struct Size {
     pub stored: u64,
     /// Streams of the rows that ask for 10,000.
     pub streams: usize,
+    /// Streams of the rows that ask for 1,000.
+    pub live: usize,
+    /// Notifications of a replay.
+    pub replayed: u64,
 }
 
 impl Size {
@@ -34,6 +38,8 @@ impl Size {
         warm_up: Duration::from_millis(500),
         stored: 10_000_000,
         streams: 10_000,
+        live: 1000,
+        replayed: 1_000_000,
     };
     /// A few minutes for all rows: less is stored, and windows are shorter.
     pub const QUICK: Self = Self {
@@ -42,7 +48,32 @@ impl Size {
         warm_up: Duration::from_millis(200),
         stored: 1_000_000,
         streams: 2_000,
+        live: 1000,
+        replayed: 1_000_000,
     };
+    /// Whether the measuring works: no figure of it says anything.
+    pub const SMOKE: Self = Self {
+        rounds: 1,
+        window: Duration::from_millis(200),
+        warm_up: Duration::from_millis(50),
+        stored: 20_000,
+        streams: 200,
+        live: 100,
+        replayed: 20_000,
+    };
+}
+
+impl Size {
+    /// Many figures, each to show a direction.
+    #[must_use]
+    pub const fn for_growth(self) -> Self {
+        Self {
+            rounds: 3,
+            window: Duration::from_secs(1),
+            warm_up: Duration::from_millis(300),
+            ..self
+        }
+    }
 }
 
 /// Everything that a row needs.
@@ -60,27 +91,99 @@ pub struct Row {
     pub number: u32,
     /// What it measures.
     pub name: &'static str,
+    /// Whether it works with next to nothing.
+    pub is_smoked: bool,
     /// Measures it.
     pub measure: fn(&Bench) -> anyhow::Result<Vec<Figure>>,
 }
 
 /// All rows, in order.
 pub const ROWS: &[Row] = &[
-    Row { number: 1, name: "polls that find nothing", measure: polls::empty },
-    Row { number: 2, name: "pages of 100 from recent memory", measure: polls::recent },
-    Row { number: 3, name: "pages of 100 at random places", measure: polls::random },
-    Row { number: 4, name: "polls for 1500 receivers", measure: polls::many_receivers },
-    Row { number: 5, name: "memory of a stream at rest", measure: streams::memory },
-    Row { number: 6, name: "live events, one draft an append", measure: streams::one },
-    Row { number: 7, name: "live events that can be joined", measure: streams::joined },
-    Row { number: 8, name: "from an append's answer to its events", measure: streams::delays },
-    Row { number: 9, name: "a million notifications on one stream", measure: replay::replay },
-    Row { number: 10, name: "durable appends, one draft a request", measure: appends::single },
-    Row { number: 11, name: "durable appends, 1000 drafts a request", measure: appends::large },
-    Row { number: 12, name: "one append at a time", measure: appends::alone },
-    Row { number: 13, name: "streams beside slow readers", measure: streams::slow },
-    Row { number: 14, name: "while retention deletes half", measure: upkeep::retention },
-    Row { number: 15, name: "ready after SIGKILL", measure: upkeep::restart },
-    Row { number: 16, name: "streams of 1500 receivers", measure: streams::many_receivers },
-    Row { number: 17, name: "what idleness and storing cost", measure: upkeep::idle },
+    Row { number: 1, is_smoked: true, name: "polls that find nothing", measure: polls::empty },
+    Row {
+        number: 2,
+        is_smoked: true,
+        name: "pages of 100 from recent memory",
+        measure: polls::recent,
+    },
+    Row {
+        number: 3,
+        is_smoked: true,
+        name: "pages of 100 at random places",
+        measure: polls::random,
+    },
+    Row {
+        number: 4,
+        is_smoked: true,
+        name: "polls for 1500 receivers",
+        measure: polls::many_receivers,
+    },
+    Row {
+        number: 5,
+        is_smoked: true,
+        name: "memory of a stream at rest",
+        measure: streams::memory,
+    },
+    Row {
+        number: 6,
+        is_smoked: true,
+        name: "live events, one draft an append",
+        measure: streams::one,
+    },
+    Row {
+        number: 7,
+        is_smoked: true,
+        name: "live events that can be joined",
+        measure: streams::joined,
+    },
+    Row {
+        number: 8,
+        is_smoked: true,
+        name: "from an append's answer to its events",
+        measure: streams::delays,
+    },
+    Row {
+        number: 9,
+        is_smoked: true,
+        name: "a million notifications on one stream",
+        measure: replay::replay,
+    },
+    Row {
+        number: 10,
+        is_smoked: true,
+        name: "durable appends, one draft a request",
+        measure: appends::single,
+    },
+    Row {
+        number: 11,
+        is_smoked: true,
+        name: "durable appends, 1000 drafts a request",
+        measure: appends::large,
+    },
+    Row { number: 12, is_smoked: true, name: "one append at a time", measure: appends::alone },
+    Row {
+        number: 13,
+        is_smoked: true,
+        name: "streams beside slow readers",
+        measure: streams::slow,
+    },
+    Row {
+        number: 14,
+        is_smoked: false,
+        name: "while retention deletes half",
+        measure: upkeep::retention,
+    },
+    Row { number: 15, is_smoked: false, name: "ready after SIGKILL", measure: upkeep::restart },
+    Row {
+        number: 16,
+        is_smoked: true,
+        name: "streams of 1500 receivers",
+        measure: streams::many_receivers,
+    },
+    Row {
+        number: 17,
+        is_smoked: false,
+        name: "what idleness and storing cost",
+        measure: upkeep::idle,
+    },
 ];

@@ -125,6 +125,21 @@ impl Places {
         self.limit("bare-answers", &arguments)
     }
 
+    /// A copy of a data directory, with the times of its files.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn copy(&self, from: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let to = self.data.join(name);
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        let mut copy = Command::new("cp");
+        let status = copy.args(["-a", "--reflink=auto"]).arg(from).arg(&to).status()?;
+        ensure!(status.success(), "could not copy {}", from.display());
+        Ok(to)
+    }
+
     /// Writes bytes to a file that a limit is told of.
     ///
     /// # Errors
@@ -152,7 +167,8 @@ impl Server {
 
     fn wait_ready(&mut self) -> anyhow::Result<()> {
         self.wait_until(|server| {
-            let request = b"GET /health/ready HTTP/1.1\r\nhost: herald\r\nconnection: close\r\n\r\n";
+            let request =
+                b"GET /health/ready HTTP/1.1\r\nhost: herald\r\nconnection: close\r\n\r\n";
             let answer = server.ops.and_then(|ops| ask_once(ops, request).ok());
             answer.is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
         })

@@ -16,11 +16,15 @@ pub(crate) fn all(steps: &mut Steps) {
 fn rustfmt() -> anyhow::Result<()> {
     run(&mut cargo("fmt --all --check"))?;
     run(&mut cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
+    run(&mut cargo("fmt --manifest-path bench/Cargo.toml --check"))?;
     run(&mut cargo("fmt --manifest-path bench/counts/Cargo.toml --check"))
 }
 
 fn clippy() -> anyhow::Result<()> {
     run(&mut cargo("clippy --workspace --all-targets --locked -- --deny warnings"))?;
+    run(&mut cargo(
+        "clippy --manifest-path bench/Cargo.toml --target-dir target/bench --all-targets --locked -- --deny warnings",
+    ))?;
     run(&mut cargo(
         "clippy --manifest-path bench/counts/Cargo.toml --target-dir target --all-targets --locked -- --deny warnings",
     ))

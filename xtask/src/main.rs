@@ -1,5 +1,6 @@
 //! The project's only task runner: `cargo xtask check` before a commit, `cargo xtask test` is what CI runs.
 
+mod bench;
 mod check;
 mod counts;
 mod fuzz;
@@ -41,6 +42,8 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Measures Herald against its limits, in ratios of the same run: a table, and JSON
+    Bench(bench::Args),
     /// Counts allocations, system calls and syncs, and compares them with bench/counts/counts.toml
     Counts {
         /// Keeps what is counted now: writes it into counts.toml
@@ -72,6 +75,9 @@ fn main() -> ExitCode {
         Task::Test => test::all(&mut steps, CRASH_ROUNDS),
         Task::Crash { rounds, seed } => {
             steps.run("crash", || test::crash(rounds, seed));
+        }
+        Task::Bench(args) => {
+            steps.run("bench", || bench::all(&args));
         }
         Task::Counts { accept } => {
             if steps.run("set-up", setup::strace) {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that CI runs.
 
 use crate::{
-    check, counts, fuzz,
+    bench, check, counts, fuzz,
     process::{cargo, run, succeeds, tools},
     setup,
     steps::Steps,
@@ -23,6 +23,7 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     steps.run("full disk", full_disk);
     steps.run("crash", || crash(crash_rounds, None));
     steps.run("counts", || counts::all(false));
+    steps.run("bench smoke", bench::smoke);
     steps.run("fuzz corpus", fuzz::replay);
 }
 

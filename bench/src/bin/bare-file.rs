@@ -52,11 +52,8 @@ async fn append(sender: Sender<Waiting>, answer: Bytes, request: Request<Incomin
     let _ = sender.send((body, done));
     let written = written.await.is_ok();
     let mut response = Response::new(fixed(answer));
-    *response.status_mut() = if written {
-        hyper::StatusCode::CREATED
-    } else {
-        hyper::StatusCode::INTERNAL_SERVER_ERROR
-    };
+    *response.status_mut() =
+        if written { hyper::StatusCode::CREATED } else { hyper::StatusCode::INTERNAL_SERVER_ERROR };
     response
 }
 

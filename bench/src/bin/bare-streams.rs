@@ -1,8 +1,8 @@
 //! The limit of a stream: hyper that writes prepared Server-Sent Events to its open streams, frame by frame.
 //!
 //! `GET /notifications/stream?HerIds=N` opens a stream; with `&Replay=M` it gets M prepared events at once.
-//! `POST /notifications?To=N&Count=K&Step=S` reads its body, writes one prepared event to every stream of the HER-ids N, N + S, … (K of
-//! them), and answers as Herald does. Nothing is parsed, numbered or stored.
+//! `POST /notifications?To=N&Count=K&Over=R&Step=S` reads its body, writes K prepared events to the streams of the R HER-ids
+//! N, N + S, … in turn, and answers as Herald does. Nothing is parsed, numbered or stored.
 
 use std::{
     collections::HashMap,
@@ -76,10 +76,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     }
     let _ = request.into_body().collect().await;
     let (first, count) = (number("To").unwrap_or(0), number("Count").unwrap_or(1));
-    let step = number("Step").unwrap_or(1);
+    let (over, step) = (number("Over").unwrap_or(1), number("Step").unwrap_or(1));
     let open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
     for at in 0..count {
-        for stream in open.get(&(first + at * step)).into_iter().flatten() {
+        for stream in open.get(&(first + at % over * step)).into_iter().flatten() {
             let _ = stream.send(shared.event.clone());
         }
     }

@@ -106,7 +106,8 @@ impl Lane {
             if self.expected.is_none() {
                 self.expected = length(whole)?;
             }
-            let Some((all, body_at, status)) = self.expected.filter(|(all, ..)| whole.len() >= *all)
+            let Some((all, body_at, status)) =
+                self.expected.filter(|(all, ..)| whole.len() >= *all)
             else {
                 if self.received.is_empty() {
                     self.received.extend_from_slice(&buffer[..read]);

@@ -78,10 +78,6 @@ impl Reader {
         Ok(Self { stream, ids, pace, partial, last: 0, events: 0 })
     }
 
-    pub(super) const fn events(&self) -> u64 {
-        self.events
-    }
-
     /// Reads all that is there, unless it is slow; gives the number of events in it.
     pub(super) fn read(
         &mut self,

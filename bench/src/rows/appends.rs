@@ -120,13 +120,14 @@ pub(super) fn single(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// The appends a second over so many connections, for the table of how cost grows.
-pub(super) fn by_connections(bench: &Bench, lanes: usize, figure: &mut Figure) -> anyhow::Result<()> {
+pub(crate) fn by_connections(bench: &Bench, lanes: usize) -> anyhow::Result<Figure> {
+    let mut figure = Figure::new("10", "appends", "requests/s", Target::AtLeast(0.60));
     let pair = Pair::start(bench, 1)?;
     for _ in 0..bench.size.rounds {
-        let (herald, file) = pair.round(bench, lanes, 1, figure)?;
+        let (herald, file) = pair.round(bench, lanes, 1, &mut figure)?;
         figure.round(herald.answer_rate(), file.answer_rate());
     }
-    Ok(())
+    Ok(figure)
 }
 
 pub(super) fn large(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
@@ -145,8 +146,7 @@ pub(super) fn large(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 }
 
 pub(super) fn alone(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let mut figure =
-        Figure::new("12", "one append at a time, p50", "µs", Target::AtMost(1.3));
+    let mut figure = Figure::new("12", "one append at a time, p50", "µs", Target::AtMost(1.3));
     let pair = Pair::start(bench, 1)?;
     for _ in 0..bench.size.rounds {
         let (herald, file) = pair.round(bench, 1, 1, &mut figure)?;

@@ -234,8 +234,8 @@ impl Work for Live {
         } else {
             let receivers = (0..drafts).map(|at| (first + at % count) * stride);
             self.drafts.json(receivers, &mut self.body);
-            let step = if count == 1 { 0 } else { stride };
-            query = format!("To={}&Count={drafts}&Step={step}", her_id(first * stride));
+            let to = her_id(first * stride);
+            query = format!("To={to}&Count={drafts}&Over={count}&Step={stride}");
         }
         out.extend_from_slice(&requests::append(&query, "application/json", &self.body));
         self.appends += 1;

@@ -61,7 +61,7 @@ impl Work for Polls {
                 let is_whole = len.is_none_or(|len| len == answer.body.len());
                 ensure!(is_whole, "a page of {} bytes", answer.body.len());
                 self.seen += 1;
-                if self.seen % LOOK_EVERY == 0 {
+                if self.seen.is_multiple_of(LOOK_EVERY) {
                     check_page(answer.body)?;
                 }
             }
@@ -120,7 +120,7 @@ pub(super) fn empty(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     );
     let herald = bench.places.fresh_herald(&[])?;
     fill(&herald, RECEIVERS, RECEIVERS)?;
-    empty_polls(bench, &herald, &mut figure, 1, false)?;
+    empty_polls(bench, &herald, &mut figure, RECEIVERS, 1, false)?;
     Ok(vec![figure])
 }
 
@@ -133,23 +133,23 @@ pub(super) fn many_receivers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     );
     let herald = bench.places.fresh_herald(&[])?;
     fill(&herald, RECEIVERS, RECEIVERS)?;
-    empty_polls(bench, &herald, &mut figure, 1500, true)?;
+    empty_polls(bench, &herald, &mut figure, RECEIVERS, 1500, true)?;
     Ok(vec![figure])
 }
 
-/// Polls that find nothing, for `count` receivers each.
-pub(super) fn empty_polls(
+/// Polls that find nothing, for `count` of `of` receivers each.
+fn empty_polls(
     bench: &Bench,
     herald: &Server,
     figure: &mut Figure,
+    of: u64,
     count: u64,
     parse_query: bool,
 ) -> anyhow::Result<()> {
     let tail = herald.tail()?;
     // What came since is for others: the server has to look to know.
-    fill::append_for(herald, SINCE, RECEIVERS)?;
-    let query =
-        |number| format!("{}&Offset={tail}", her_ids(receivers(number, count, RECEIVERS)));
+    fill::append_for(herald, SINCE, of)?;
+    let query = |number| format!("{}&Offset={tail}", her_ids(receivers(number, count, of)));
     let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
     let bare = bench.places.bare_answers(herald, &requests[..1], parse_query)?;
     compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Empty))
@@ -159,15 +159,52 @@ pub(super) fn recent(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut figure =
         Figure::new("2", "pages of 100 from recent memory", "requests/s", Target::AtLeast(0.80));
     // As much as recent memory holds, and each receiver's last 100 are in it.
-    const RECENT: u64 = 100_000;
-    const RECENT_RECEIVERS: u64 = RECENT / PAGE;
     let herald = bench.places.fresh_herald(&[])?;
-    fill(&herald, RECENT, RECENT_RECEIVERS)?;
-    let query = |number: u64| format!("{}&Offset=0", her_ids([number % RECENT_RECEIVERS]));
-    let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
-    let bare = bench.places.bare_answers(&herald, &requests, false)?;
-    compare(bench, &mut figure, &herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))?;
+    fill(&herald, RECENT, RECENT / PAGE)?;
+    recent_pages(bench, &herald, &mut figure, RECENT / PAGE, 1)?;
     Ok(vec![figure])
+}
+
+/// What recent memory holds of the benchmark's notifications, nearly.
+const RECENT: u64 = 100_000;
+
+/// Pages for `count` of `of` receivers, all from recent memory.
+fn recent_pages(
+    bench: &Bench,
+    herald: &Server,
+    figure: &mut Figure,
+    of: u64,
+    count: u64,
+) -> anyhow::Result<()> {
+    // Where each receiver has enough left, and all of it is recent; SINCE are others'.
+    let turns = PAGE.div_ceil(count).max(1);
+    let offset = herald.tail()?.saturating_sub(turns * of);
+    let query = |number| format!("{}&Offset={offset}", her_ids(receivers(number, count, of)));
+    let requests: Vec<_> = (0..REQUESTS).map(|number| requests::poll(&query(number))).collect();
+    let bare = bench.places.bare_answers(herald, &requests, false)?;
+    compare(bench, figure, herald, &bare, &mut Polls::new(requests, Expected::Page { len: None }))
+}
+
+/// The figures of rows 1, 2 and 3 with so many notifications stored and so many receivers asked for.
+pub(crate) fn of_each_kind(bench: &Bench, stored: u64, count: u64) -> anyhow::Result<Vec<Figure>> {
+    let figure = |row, what, least| Figure::new(row, what, "requests/s", Target::AtLeast(least));
+    let mut old = figure("3", "pages at random places", 0.30);
+    let of = (stored / PAGE).max(1500);
+    let dir = fill::stored(&bench.places, stored, of)?;
+    let herald = bench.places.herald(&dir, &["--retention", "forever"])?;
+    random_pages(bench, &herald, &mut old, stored, of, count)?;
+    drop(herald);
+    // Recent pages and polls that find nothing change what is stored: they have a copy.
+    let copy = bench.places.copy(&dir, "grown")?;
+    let herald = bench.places.herald(&copy, &["--retention", "forever"])?;
+    let mut recent = figure("2", "pages from recent memory", 0.80);
+    // Of few receivers, so that each has a page in memory whatever is stored.
+    let few = (RECENT / PAGE).max(1500);
+    fill(&herald, RECENT.max(few * 2), few)?;
+    recent_pages(bench, &herald, &mut recent, few, count.max(PAGE * few / RECENT))?;
+    let mut empty = figure("1", "polls that find nothing", 0.80);
+    empty_polls(bench, &herald, &mut empty, of, count, false)?;
+    Ok(vec![empty, recent, old])
 }
 
 pub(super) fn random(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
@@ -179,26 +216,29 @@ pub(super) fn random(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     for (row, count) in [("3", 10), ("3b", 1)] {
         let what = match count {
             1 => format!("a receiver's oldest 100 of {stored} stored, one receiver a poll"),
-            _ => format!("pages of 100 at random places in {stored} stored, {count} receivers a poll"),
+            _ => format!(
+                "pages of 100 at random places in {stored} stored, {count} receivers a poll"
+            ),
         };
         let mut figure = Figure::new(row, what, "requests/s", Target::AtLeast(0.30));
-        random_pages(bench, &herald, &mut figure, count)?;
+        random_pages(bench, &herald, &mut figure, stored, stored / PAGE, count)?;
         figures.push(figure);
     }
     Ok(figures)
 }
 
 /// Pages for `count` receivers, each from a place where a whole page follows.
-pub(super) fn random_pages(
+fn random_pages(
     bench: &Bench,
     herald: &Server,
     figure: &mut Figure,
+    stored: u64,
+    of: u64,
     count: u64,
 ) -> anyhow::Result<()> {
     // Each receiver has one record in every `of`. Where these have 100 left, with some to spare; one may have no more
     // than that in all.
-    let of = bench.size.stored / PAGE;
-    let last = bench.size.stored.saturating_sub((PAGE.div_ceil(count) + 1) * of);
+    let last = stored.saturating_sub((PAGE.div_ceil(count) + 1) * of);
     let requests: Vec<_> = (0..REQUESTS)
         .map(|number| {
             let offset = if last == 0 { 0 } else { rand::random_range(0..last) };

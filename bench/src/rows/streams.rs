@@ -15,22 +15,24 @@ use crate::{
     server::Server,
 };
 
-/// The streams of the rows of live events.
-const STREAMS: usize = 1000;
 /// How long memory is given to settle before it is read.
 const SETTLE: Duration = Duration::from_millis(500);
 const KIB: f64 = 1024.0;
 
 pub(super) fn memory(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    let streams = bench.size.streams;
+    Ok(vec![memory_of(bench, bench.size.streams)?])
+}
+
+/// The memory of one of `streams` streams at rest.
+pub(crate) fn memory_of(bench: &Bench, streams: usize) -> anyhow::Result<Figure> {
     let what = format!("memory of a stream at rest, {streams} open");
     let mut figure = Figure::new("5", what, "KiB", Target::AtMost(1.10));
     memory_at_rest(bench, streams, 1, &mut figure)?;
-    Ok(vec![figure])
+    Ok(figure)
 }
 
 /// The growth of each server's PSS by stream, with streams of `receivers` receivers.
-pub(super) fn memory_at_rest(
+fn memory_at_rest(
     bench: &Bench,
     streams: usize,
     receivers: u64,
@@ -74,16 +76,16 @@ fn row(shape: Shape) -> &'static str {
 }
 
 pub(super) fn one(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
-    Ok(vec![events(bench, Shape::One, STREAMS)?])
+    Ok(vec![events(bench, Shape::One, bench.size.live)?])
 }
 
 pub(super) fn joined(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let shapes = [Shape::Burst, Shape::Spread, Shape::Fan];
-    shapes.into_iter().map(|shape| events(bench, shape, STREAMS)).collect()
+    shapes.into_iter().map(|shape| events(bench, shape, bench.size.live)).collect()
 }
 
 /// Live events a second, as many as arrive.
-pub(super) fn events(bench: &Bench, shape: Shape, streams: usize) -> anyhow::Result<Figure> {
+fn events(bench: &Bench, shape: Shape, streams: usize) -> anyhow::Result<Figure> {
     let what = format!("live events to {streams} streams, {}", shape.name());
     let mut figure = Figure::new(row(shape), what, "events/s", target(shape));
     let pair = Pair::start(bench, if shape == Shape::One { 1 } else { 100 })?;
@@ -98,17 +100,42 @@ pub(super) fn events(bench: &Bench, shape: Shape, streams: usize) -> anyhow::Res
     Ok(figure)
 }
 
+/// The figures of rows 6 and 7 with so many streams.
+pub(crate) fn events_of_each_shape(bench: &Bench, streams: usize) -> anyhow::Result<Vec<Figure>> {
+    let figures = Shape::ALL.into_iter().map(|shape| {
+        let what = shape.name().to_owned();
+        Ok(Figure { what, ..events(bench, shape, streams)? })
+    });
+    figures.collect()
+}
+
+/// The figures of row 8 for the shapes that stand at both ends, with so many streams.
+pub(crate) fn delays_of_one_and_fan(bench: &Bench, streams: usize) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for shape in [Shape::One, Shape::Fan] {
+        for (figure, which) in
+            delay(bench, shape, streams, ["", ""])?.into_iter().zip(["p50", "p99"])
+        {
+            let what = format!("{which}, {}", shape.name());
+            figures.push(Figure { what, ..figure });
+        }
+    }
+    Ok(figures)
+}
+
 pub(super) fn delays(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for (shape, letters) in Shape::ALL.into_iter().zip([["a", "b"], ["c", "d"], ["e", "f"], ["g", "h"]]) {
-        let [p50, p99] = delay(bench, shape, STREAMS, letters)?;
+    for (shape, letters) in
+        Shape::ALL.into_iter().zip([["a", "b"], ["c", "d"], ["e", "f"], ["g", "h"]])
+    {
+        let [p50, p99] = delay(bench, shape, bench.size.live, letters)?;
         figures.extend([p50, p99]);
     }
     Ok(figures)
 }
 
 /// From an append's answer to its events, p50 and p99, both servers at half of what Herald can.
-pub(super) fn delay(
+fn delay(
     bench: &Bench,
     shape: Shape,
     streams: usize,
@@ -151,7 +178,9 @@ pub(super) fn slow(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let slow = streams / SLOW_OF;
     let mut figure = Figure::new(
         "13",
-        format!("answer to event, p99, {streams} streams of which {slow} are slow, against none slow"),
+        format!(
+            "answer to event, p99, {streams} streams of which {slow} are slow, against none slow"
+        ),
         "µs",
         Target::AtMost(1.2),
     );
@@ -216,7 +245,12 @@ impl SlowReaders {
                 load.open_stream(address, &requests::stream(&query), Ids::Ascend, Pace::Slow)?;
             }
             while !is_over() {
-                load.run(&mut super::live::Nothing, None, Duration::ZERO, Duration::from_millis(200))?;
+                load.run(
+                    &mut super::live::Nothing,
+                    None,
+                    Duration::ZERO,
+                    Duration::from_millis(200),
+                )?;
             }
             Ok(())
         })?;
@@ -259,17 +293,18 @@ const MANY_RECEIVERS: u64 = 1500;
 pub(super) fn many_receivers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (row, receivers) in [("16a", 1), ("16b", 100), ("16c", MANY_RECEIVERS)] {
-        let what = format!("CPU of an event, {STREAMS} streams of {receivers} receivers each");
+        let streams = bench.size.live;
+        let what = format!("CPU of an event, {streams} streams of {receivers} receivers each");
         let mut cost = Figure::new(row, what, "µs", Target::Reported);
         let pair = Pair::start(bench, 1)?;
         let before = pair.herald.pss_bytes()?;
-        let mut herald = Running::start(&pair, Side::Herald, Shape::One, STREAMS, receivers)?;
+        let mut herald = Running::start(&pair, Side::Herald, Shape::One, streams, receivers)?;
         let grown = pair.herald.pss_bytes()? as f64 - before as f64;
         for _ in 0..bench.size.rounds {
             let (_, _, cpu) = herald.round(bench, None)?;
             cost.herald.push(cpu * 1e6);
         }
-        cost.note = format!("{:.1} KiB of memory a stream", grown / STREAMS as f64 / KIB);
+        cost.note = format!("{:.1} KiB of memory a stream", grown / streams as f64 / KIB);
         figures.push(cost);
     }
     Ok(figures)

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -12,7 +11,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{
     Bench,
-    live::{Side, open_streams, Live, Shape},
+    live::{Live, Shape, Side, open_streams},
 };
 use crate::{
     fill,
@@ -66,8 +65,7 @@ pub(super) fn retention(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     );
     let kept = fill::stored(&bench.places, count, of)?;
     for _ in 0..bench.size.rounds.min(3) {
-        let dir = bench.places.data.join("trimmed");
-        copy(&kept, &dir)?;
+        let dir = bench.places.copy(&kept, "trimmed")?;
         let half_at = time_of_half(&dir, count)?;
         let age = SystemTime::now().duration_since(half_at)? + BEFORE_TRIM;
         let server = bench.places.herald(&dir, &["--retention", &format!("{}s", age.as_secs())])?;
@@ -127,16 +125,6 @@ fn trim_of(server: &Server) -> anyhow::Result<u64> {
     server.header_number("herald-trim")
 }
 
-/// A copy with times.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    if to.exists() {
-        fs::remove_dir_all(to)?;
-    }
-    let status = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status()?;
-    ensure!(status.success(), "could not copy {}", from.display());
-    Ok(())
-}
-
 fn size_of(dir: &Path) -> anyhow::Result<u64> {
     let mut size = 0;
     for entry in fs::read_dir(dir)? {
@@ -186,9 +174,8 @@ pub(super) fn idle(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut load = Load::new(server.address, 0)?;
     open_streams(&mut load, &server, Side::Herald, bench.size.streams, |number| [number])?;
     let length = if bench.size.streams < 10_000 { IDLE / 6 } else { IDLE };
-    let (_, cpu) = server.costing(|| {
-        load.run(&mut super::live::Nothing, None, Duration::ZERO, length)
-    })?;
+    let (_, cpu) =
+        server.costing(|| load.run(&mut super::live::Nothing, None, Duration::ZERO, length))?;
     let share = cpu / length.as_secs_f64() * 100.0;
     drop((load, server));
     let binary = fs::metadata(&bench.places.herald)?.len() as f64 / MIB;
