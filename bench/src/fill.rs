@@ -3,7 +3,8 @@
 use std::{
     fs,
     path::PathBuf,
-    time::{Duration, Instant},
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::ensure;
@@ -111,6 +112,35 @@ pub fn stored(places: &Places, count: u64, receivers: u64) -> anyhow::Result<Pat
     Ok(dir)
 }
 
+/// The same, stored in two halves with a pause between them, and when the first one began.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn stored_in_halves(
+    places: &Places,
+    count: u64,
+    receivers: u64,
+    pause: Duration,
+) -> anyhow::Result<(PathBuf, SystemTime)> {
+    let dir = places.data.join(format!("halves-{count}-{receivers}"));
+    let (new, began_at) = (places.data.join("halves.new"), dir.with_extension("began"));
+    if !dir.exists() {
+        eprintln!("    storing {count} notifications in two halves");
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::write(&began_at, "")?;
+        let server = places.herald(&new, &["--retention", "forever"])?;
+        fill(&server, count / 2, receivers)?;
+        thread::sleep(pause);
+        fill(&server, count / 2, receivers)?;
+        wait_until_sealed(&new)?;
+        server.stop()?;
+        fs::rename(new, &dir)?;
+    }
+    Ok((dir, fs::metadata(began_at)?.modified()?))
+}
+
 /// Waits until all segments but the one being written have their index files.
 fn wait_until_sealed(dir: &std::path::Path) -> anyhow::Result<()> {
     let began = Instant::now();
@@ -123,6 +153,6 @@ fn wait_until_sealed(dir: &std::path::Path) -> anyhow::Result<()> {
             return Ok(());
         }
         ensure!(began.elapsed() < FILL_MAX, "sealing takes for ever");
-        std::thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200));
     }
 }

@@ -43,9 +43,12 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody has at this moment.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+/// Two ports that nobody has at this moment.
+fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
+    // Both are held until both are known, or they might be the same.
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (first, second) = (listen()?, listen()?);
+    Ok([first.local_addr()?, second.local_addr()?])
 }
 
 impl Places {
@@ -54,7 +57,7 @@ impl Places {
     /// # Errors
     /// When it does not become ready.
     pub fn herald(&self, dir: &Path, flags: &[&str]) -> anyhow::Result<Server> {
-        let (address, ops) = (free_address()?, free_address()?);
+        let [address, ops] = free_addresses()?;
         fs::create_dir_all(&self.data)?;
         let log = fs::File::create(self.data.join("herald.log"))?;
         let child = Command::new(&self.herald)
@@ -89,7 +92,7 @@ impl Places {
     /// # Errors
     /// When it does not.
     pub fn limit(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Server> {
-        let address = free_address()?;
+        let [address, _] = free_addresses()?;
         let program = self.limits.join(name);
         let child = Command::new(&program)
             .args(["--listen", &address.to_string()])

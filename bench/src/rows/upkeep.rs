@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
 
 use super::{
     Bench,
@@ -23,8 +24,12 @@ use crate::{
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// A quarter of a second before the window in which retention deletes half.
-const BEFORE_TRIM: Duration = Duration::from_secs(12);
+/// From the start of the server to the first notification's end: time for a window in which nothing is deleted.
+const BEFORE_TRIM: Duration = Duration::from_secs(15);
+/// How long retention may take to come and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between the two halves, so that only the first one goes.
+const BETWEEN_HALVES: Duration = Duration::from_secs(40);
 
 /// Polls of random old places, in turn with those for what is new.
 struct Reads {
@@ -63,62 +68,50 @@ pub(super) fn retention(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         "µs",
         Target::AtMost(2.0),
     );
-    let kept = fill::stored(&bench.places, count, of)?;
+    let (kept, began_at) = fill::stored_in_halves(&bench.places, count, of, BETWEEN_HALVES)?;
     for _ in 0..bench.size.rounds.min(3) {
         let dir = bench.places.copy(&kept, "trimmed")?;
-        let half_at = time_of_half(&dir, count)?;
-        let age = SystemTime::now().duration_since(half_at)? + BEFORE_TRIM;
+        let age = SystemTime::now().duration_since(began_at)? + BEFORE_TRIM;
         let server = bench.places.herald(&dir, &["--retention", &format!("{}s", age.as_secs())])?;
         let mut streams = Load::new(server.address, Live::new(Shape::One, 1000, 1).lanes())?;
         open_streams(&mut streams, &server, Side::Herald, 1000, |number| [number])?;
         let mut polls = Load::new(server.address, 8)?;
-        let mut window = |length| -> anyhow::Result<(f64, f64)> {
-            let (mut read, mut delays) = (histogram(), histogram());
+        let mut seen = [histogram(), histogram()];
+        let mut watch = |length: Duration, seen: &mut [Histogram<u64>; 2]| -> anyhow::Result<()> {
             let began = Instant::now();
             // In turn, so that one does not wait for the other's connections.
             while began.elapsed() < length {
                 let piece = Duration::from_millis(100);
                 let mut work = Reads { of, next: rand::random_range(0..of) };
                 let polled = polls.run(&mut work, Some(500.0), Duration::ZERO, piece)?;
-                read.add(&polled.latency)?;
+                seen[0].add(&polled.latency)?;
                 let mut live = Live::new(Shape::One, 1000, 1);
                 streams.run(&mut live, Some(2000.0), Duration::ZERO, piece)?;
-                delays.add(&live.delays)?;
+                seen[1].add(&live.delays)?;
             }
-            let p99 = |delays: &hdrhistogram::Histogram<u64>| {
-                (delays.value_at_quantile(0.99) as f64 / 1000.0).max(1.0)
-            };
-            Ok((p99(&read), p99(&delays)))
+            Ok(())
         };
-        let quiet = window(BEFORE_TRIM / 2)?;
+        let p99 = |seen: &Histogram<u64>| (seen.value_at_quantile(0.99) as f64 / 1000.0).max(1.0);
+        watch(BEFORE_TRIM / 3, &mut seen)?;
+        let quiet = [p99(&seen[0]), p99(&seen[1])];
         ensure!(trim_of(&server)? == 0, "retention came too early");
         let began = Instant::now();
-        let mut busy = (0.0_f64, 0.0_f64);
-        // Until the files are gone too.
-        while trim_of(&server)? < count / 3 || size_of(&dir)? > size_of(&kept)? * 3 / 4 {
-            ensure!(began.elapsed() < Duration::from_secs(60), "retention did not come");
-            let (read, delay) = window(Duration::from_secs(2))?;
-            busy = (busy.0.max(read), busy.1.max(delay));
+        while trim_of(&server)? == 0 {
+            ensure!(began.elapsed() < PATIENCE, "retention did not come");
+            thread::sleep(Duration::from_millis(20));
         }
-        reads.round(busy.0, quiet.0);
-        events.round(busy.1, quiet.1);
+        seen.iter_mut().for_each(Histogram::reset);
+        // Until the files are gone too.
+        while trim_of(&server)? < count / 2 || size_of(&dir)? > size_of(&kept)? * 2 / 3 {
+            ensure!(began.elapsed() < PATIENCE, "retention did not end");
+            watch(Duration::from_millis(500), &mut seen)?;
+        }
+        reads.round(p99(&seen[0]), quiet[0]);
+        events.round(p99(&seen[1]), quiet[1]);
         drop(server);
         fs::remove_dir_all(&dir)?;
     }
     Ok(vec![reads, events])
-}
-
-/// When the middle record was stored, as its `createdAt` says.
-fn time_of_half(dir: &Path, count: u64) -> anyhow::Result<SystemTime> {
-    // The file that holds the middle was written last at about that time: frames of a second are not told apart.
-    let mut segments: Vec<_> = fs::read_dir(dir)?
-        .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".segment"))
-        .map(|entry| entry.path())
-        .collect();
-    segments.sort();
-    ensure!(count > 0 && segments.len() > 2, "too little is stored to delete half of it");
-    Ok(fs::metadata(&segments[segments.len() / 2 - 1])?.modified()?)
 }
 
 fn trim_of(server: &Server) -> anyhow::Result<u64> {

@@ -20,7 +20,7 @@ use crate::{
 
 const METHODS: [&str; 5] = ["GET", "POST", "HEAD", "OPTIONS", "other"];
 /// Herald answers with no others than these.
-const STATUSES: [(u16, &str); 18] = [
+const STATUSES: [(u16, &str); 19] = [
     (200, "200"),
     (201, "201"),
     (204, "204"),
@@ -36,6 +36,7 @@ const STATUSES: [(u16, &str); 18] = [
     (415, "415"),
     (423, "423"),
     (429, "429"),
+    (431, "431"),
     (500, "500"),
     (503, "503"),
     (0, "other"),

@@ -223,17 +223,14 @@ impl File for RealFile {
             let read =
                 preadv2(&self.0, &mut [io::IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT);
             match read {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => {
+                Ok(read) if read > 0 => {
                     buffer = &mut buffer[read..];
                     at += read as u64;
                 }
                 Err(Errno::INTR) => {}
-                // A file system that cannot tell: then it must be waited for.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(error) => return Err(error.into()),
+                // Not cached; or a system that cannot tell, or tells by an end that is none (Linux 5.9 and 5.10). A read
+                // that may wait says what is wrong, if anything is.
+                Ok(_) | Err(_) => return Err(io::ErrorKind::WouldBlock.into()),
             }
         }
         Ok(())

@@ -59,6 +59,8 @@ use self::{
 /// A page of at most so many records is read where it is asked for if the system has it in memory: that takes some
 /// 100 µs, and another thread would take as long to begin.
 const CACHED_RECORDS_MAX: usize = 128;
+/// Likewise for at most so many receivers: each of them is looked for in every index on the way.
+const CACHED_RECEIVERS_MAX: usize = 64;
 
 /// Milliseconds since 1970.
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -182,7 +184,7 @@ impl Log {
             return Ok(Some(page));
         }
         meters.misses.increment(1);
-        if bounds.records.get() > CACHED_RECORDS_MAX {
+        if bounds.records.get() > CACHED_RECORDS_MAX || her_ids.len() > CACHED_RECEIVERS_MAX {
             return Ok(None);
         }
         let mark = sink.mark();

@@ -30,8 +30,10 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 200;
 const UPLOAD_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How much of an answer may wait for an HTTP/2 peer's window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How often a connection is looked at whose first bytes are only the beginning of HTTP/2's.
-const PREFACE_PAUSE: Duration = Duration::from_millis(1);
+/// How often a connection is looked at whose first bytes are only the beginning of HTTP/2's, and how often at most before
+/// it is left to HTTP/1.1, which sees the end of a peer that has gone and refuses what is neither.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
+const PREFACE_LOOKS_MAX: usize = 100;
 
 /// All connections of one port.
 #[derive(Debug)]
@@ -157,7 +159,7 @@ async fn serve<R: Routes>(port: Arc<Port<R>>, stream: TcpStream) {
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
     let mut start = [0; PREFACE.len()];
-    loop {
+    for _ in 0..PREFACE_LOOKS_MAX {
         // What is only looked at is still there for whoever reads the connection then.
         let len = stream.peek(&mut start).await?;
         if len == 0 || start[..len] != PREFACE[..len] {
@@ -168,6 +170,7 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
         }
         sleep(PREFACE_PAUSE).await;
     }
+    Ok(false)
 }
 
 /// Counts one connection while it lives.

@@ -119,6 +119,7 @@ impl<R> Future for EventWriter<R> {
                     *this.is_ended = true;
                 }
                 Poll::Ready(Err(error)) => {
+                    // Cut, without the last chunk: the reader sees that this was no proper end.
                     stream_broke(&error);
                     return Poll::Ready(());
                 }

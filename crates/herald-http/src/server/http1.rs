@@ -76,6 +76,12 @@ pub(super) async fn serve_http1<R: Routes>(
         Poll::Pending
     })
     .await;
+    // Kept, it would keep itself: it counts as a request of this connection.
+    let left = activity.take_over();
+    debug_assert!(
+        left.is_none(),
+        "hyper does not end a connection whose request is still answered"
+    );
     match end {
         End::Closed(Ok(())) | End::GivenUp => {}
         End::Closed(Err(error)) => debug!(%error, "connection ended"),

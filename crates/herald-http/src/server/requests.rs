@@ -63,10 +63,11 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Now while a request runs, else when the last one ended.
+    /// Now while a request runs or its answer is still being taken, else when the last one ended.
     pub(super) fn busy_until(&self) -> Instant {
         let state = self.state();
-        if state.running > 0 { Instant::now() } else { state.ended }
+        let is_busy = state.running > 0 || !self.is_flushed.load(Ordering::Relaxed);
+        if is_busy { Instant::now() } else { state.ended }
     }
 
     /// Whether the socket has taken all of what was written last. Relaxed: writer and reader are one task.
@@ -115,7 +116,7 @@ pub(super) async fn answer<R: Routes>(
     let counted = (!draining).then(|| port.requests.token());
     let running = Running::begin(activity, counted);
     let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > HEAD_BYTES_MAX {
-        too_large()
+        head_too_large()
     } else {
         port.routes.answer(request).await
     };
@@ -149,7 +150,8 @@ fn head_bytes<B>(request: &Request<B>) -> usize {
     LINE + request.method().as_str().len() + origin + path + fields + END
 }
 
-fn too_large() -> Response<Body> {
+/// As hyper refuses a head that it has not read to its end: without a body, and without a request id.
+fn head_too_large() -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -4,6 +4,7 @@
 
 mod append;
 mod drain;
+mod handover;
 mod herald;
 mod model;
 mod openapi;

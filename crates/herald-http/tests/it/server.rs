@@ -8,7 +8,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-use crate::serving::{Config, PATIENCE, Serving, ask, read_to_end, read_until, send};
+use crate::serving::{Config, LARGE_BYTES, PATIENCE, Serving, ask, read_to_end, read_until, send};
 
 async fn connect_h2(serving: &Serving) -> SendRequest<Empty<Bytes>> {
     let stream = TcpStream::connect(serving.api).await.unwrap();
@@ -168,4 +168,38 @@ async fn a_connection_without_a_request_is_closed_and_one_with_a_stream_is_not()
     .expect("the server closes");
 
     assert!(serving.ended.try_recv().is_err(), "the stream goes on");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_still_being_taken_is_not_an_idle_connection() {
+    let idle_timeout = Duration::from_millis(100);
+    let serving = Serving::start(&Config { idle_timeout, ..Config::default() });
+    let mut stream = TcpStream::connect(serving.api).await.unwrap();
+    send(&mut stream, "/large").await;
+    let head = read_until(&mut stream, "\r\n\r\n").await;
+    tokio::time::sleep(idle_timeout * 5).await;
+    let body = read_to_end(&mut stream).await;
+    assert_eq!(body.len(), LARGE_BYTES, "{head}");
+}
+
+#[tokio::test]
+async fn a_request_whose_bytes_come_one_by_one_is_answered_and_half_a_preface_is_closed() {
+    let serving = Serving::start(&Config::default());
+    let mut stream = TcpStream::connect(serving.api).await.unwrap();
+    for byte in b"PUT /ping HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n" {
+        stream.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(read_to_end(&mut stream).await.ends_with("pong"));
+    // One that goes, and one that stays and says nothing more.
+    for goes in [true, false] {
+        let config = Config { idle_timeout: Duration::from_secs(3), ..Config::default() };
+        let serving = Serving::start(&config);
+        let mut stream = TcpStream::connect(serving.api).await.unwrap();
+        stream.write_all(b"PRI * HT").await.unwrap();
+        if goes {
+            stream.shutdown().await.unwrap();
+        }
+        read_to_end(&mut stream).await;
+    }
 }

@@ -23,6 +23,9 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// The body of `/large`: more than the system takes for a socket that nobody reads.
+pub(crate) const LARGE_BYTES: usize = 16 << 20;
+
 /// Longer than anything here may take; never waited for when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -107,6 +110,7 @@ impl Routes for Hooks {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let body = match request.uri().path() {
             "/ping" => Body::from("pong"),
+            "/large" => Body::from(vec![b'.'; LARGE_BYTES]),
             "/slow" => {
                 self.entered.notify_one();
                 self.go_on.notified().await;
