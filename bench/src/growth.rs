@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,14 +27,14 @@ pub struct Table {
 /// Measures one table.
 type Measure = fn(&Bench) -> anyhow::Result<Table>;
 
-/// All tables.
-pub const TABLES: &[Measure] = &[
-    polls_by_receivers,
-    polls_by_stored,
-    events_by_streams,
-    delays_by_streams,
-    memory_by_streams,
-    appends_by_connections,
+/// All tables by name.
+pub const TABLES: &[(&str, Measure)] = &[
+    ("polls-by-receivers", polls_by_receivers),
+    ("polls-by-stored", polls_by_stored),
+    ("events-by-streams", events_by_streams),
+    ("delays-by-streams", delays_by_streams),
+    ("memory-by-streams", memory_by_streams),
+    ("appends-by-connections", appends_by_connections),
 ];
 
 const RECEIVERS: [u64; 4] = [1, 10, 100, 1500];
@@ -72,8 +73,11 @@ fn polls_by_stored(bench: &Bench) -> anyhow::Result<Table> {
 }
 
 /// 100, 1,000 and 10,000 streams, as far as the size of the run goes.
+///
+/// Herald's streams and its limit's are open at once, and each is a file of this process.
 fn stream_steps(bench: &Bench) -> impl Iterator<Item = u64> {
-    let most = bench.size.streams as u64;
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = (files.saturating_sub(1000) / 2).min(bench.size.streams as u64);
     [100, 1000, 10_000].map(|streams| streams.min(most)).into_iter()
 }
 
@@ -130,7 +134,7 @@ impl Table {
         text.push_str(&" --- |".repeat(figures.len()));
         text.push('\n');
         for (step, figures) in &self.steps {
-            text.push_str(&format!("| {} |", report::number(*step as f64).trim_end_matches(".00")));
+            text.push_str(&format!("| {step} |"));
             for figure in figures {
                 let herald = report::number(figure.herald_median());
                 let limit = figure.limit_median().map(report::number).unwrap_or_default();

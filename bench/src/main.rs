@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Parser;
 use herald_bench::{
     growth::TABLES,
@@ -33,6 +33,9 @@ struct Args {
     /// Also measure how cost grows: tables on stdout, plots in this directory
     #[arg(long, value_name = "DIR")]
     growth: Option<PathBuf>,
+    /// Of --growth, only this table; may be given more than once
+    #[arg(long, value_name = "NAME", requires = "growth")]
+    table: Vec<String>,
     /// The herald binary
     #[arg(long)]
     herald: PathBuf,
@@ -76,7 +79,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let mut json = report::json(&figures, &machine());
     let tables = match &args.growth {
-        Some(directory) => grow(&bench, directory, &mut json)?,
+        Some(directory) => grow(&bench, directory, &args.table, &mut json)?,
         None => String::new(),
     };
     if let Some(path) = args.json {
@@ -94,10 +97,20 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// Measures how cost grows; gives the tables.
-fn grow(bench: &Bench, directory: &Path, json: &mut Value) -> anyhow::Result<String> {
+fn grow(
+    bench: &Bench,
+    directory: &Path,
+    only: &[String],
+    json: &mut Value,
+) -> anyhow::Result<String> {
+    let names: Vec<&str> = TABLES.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!("there is no table {unknown}: {}", names.join(", "));
+    }
     let (mut text, mut tables) = (String::new(), Vec::new());
     let bench = Bench { size: bench.size.for_growth(), ..bench.clone() };
-    for measure in TABLES {
+    let is_asked = |name: &str| only.is_empty() || only.iter().any(|other| other == name);
+    for (_, measure) in TABLES.iter().filter(|(name, _)| is_asked(name)) {
         let table = measure(&bench)?;
         table.draw(directory)?;
         eprintln!("{}", table.markdown());

@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Measure how cost grows too, and draw the plots in docs/performance; without --only nothing else is measured
     #[arg(long)]
     growth: bool,
+    /// Of --growth, only this table, named like its plot; may be given more than once
+    #[arg(long, value_name = "NAME", requires = "growth")]
+    table: Vec<String>,
 }
 
 /// Builds everything as it is shipped and measures; figures go to stdout, and as JSON to target/bench/results.json too.
@@ -34,6 +37,9 @@ pub(crate) fn all(args: &Args) -> anyhow::Result<()> {
     }
     if args.growth {
         measure.arg("--growth").arg(root().join("docs/performance"));
+        for name in &args.table {
+            measure.arg("--table").arg(name);
+        }
     }
     run(&mut measure)
 }

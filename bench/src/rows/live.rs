@@ -210,7 +210,8 @@ impl Live {
             Shape::Spread => {
                 let mine = self.streams / self.lanes;
                 let count = LARGE.min(mine);
-                (lane * mine + turn * count % mine / count * count, count)
+                let blocks = mine / count;
+                (lane * mine + turn % blocks * count, count)
             }
             Shape::Fan => (0, self.streams),
         }

@@ -199,9 +199,9 @@ pub(crate) fn of_each_kind(bench: &Bench, stored: u64, count: u64) -> anyhow::Re
     let herald = bench.places.herald(&copy, &["--retention", "forever"])?;
     let mut recent = figure("2", "pages from recent memory", 0.80);
     // Of few receivers, so that each has a page in memory whatever is stored.
-    let few = (RECENT / PAGE).max(1500);
-    fill(&herald, RECENT.max(few * 2), few)?;
-    recent_pages(bench, &herald, &mut recent, few, count.max(PAGE * few / RECENT))?;
+    let few = if count < PAGE { RECENT / PAGE } else { count * 2 };
+    fill(&herald, RECENT, few)?;
+    recent_pages(bench, &herald, &mut recent, few, count)?;
     let mut empty = figure("1", "polls that find nothing", 0.80);
     empty_polls(bench, &herald, &mut empty, of, count, false)?;
     Ok(vec![empty, recent, old])
