@@ -142,7 +142,10 @@ pub fn stored_in_halves(
 }
 
 /// Waits until all segments but the one being written have their index files.
-fn wait_until_sealed(dir: &std::path::Path) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When that takes for ever.
+pub fn wait_until_sealed(dir: &std::path::Path) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         let names =

@@ -3,6 +3,10 @@
 //! A *row* is one line of the table in docs/performance.md. Each of its figures is measured in rounds, Herald and its
 //! limit in turn, and judged by the median of their ratios; absolute figures are only printed.
 
+/// Herald's: what allocating costs is no difference between it and its limits.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod bare;
 pub mod fill;
 pub mod growth;

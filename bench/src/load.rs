@@ -40,14 +40,17 @@ pub trait Work {
     /// What is wrong with it: the row fails.
     fn answered(&mut self, lane: usize, answer: &Answer<'_>, at: Instant) -> anyhow::Result<()>;
 
-    /// An event arrived on a stream.
+    /// An event arrived on a stream; `data` is its object.
     ///
     /// # Errors
     /// What is wrong with it: the row fails.
-    fn arrived(&mut self, reader: usize, offset: u64, at: Instant) -> anyhow::Result<()> {
-        let _ = (reader, offset, at);
+    fn arrived(&mut self, reader: usize, data: &[u8], at: Instant) -> anyhow::Result<()> {
+        let _ = (reader, data, at);
         Ok(())
     }
+
+    /// The warm-up is over.
+    fn warmed_up(&mut self) {}
 
     /// Whether something is still to arrive after the last answer.
     fn is_owed(&self) -> bool {
@@ -67,7 +70,7 @@ pub struct Window {
     pub all_events: u64,
     /// How long it was.
     pub took: Duration,
-    /// From a request's first byte to its answer's last, in nanoseconds.
+    /// From when a request was due to its answer's last byte, of those due behind the warm-up, in nanoseconds.
     pub latency: Histogram<u64>,
 }
 
@@ -164,6 +167,7 @@ impl Load {
             let is_over = now >= until;
             if now >= from && counted_from.is_none() {
                 counted_from = Some(now);
+                work.warmed_up();
             }
             if is_over {
                 let from = counted_from.unwrap_or(from);
@@ -181,8 +185,11 @@ impl Load {
                     if due.is_some_and(|due| started >= due) {
                         break;
                     }
+                    // What waits for a lane has been due all the while.
+                    let due =
+                        rate.map(|rate| began + Duration::from_secs_f64(started as f64 / rate));
                     let lane = &mut self.lanes[next_lane];
-                    if lane.is_idle() && lane.ask(work, next_lane)? {
+                    if lane.is_idle() && lane.ask(work, next_lane, due.unwrap_or(now))? {
                         started += 1;
                     }
                     next_lane = (next_lane + 1) % self.lanes.len();
@@ -194,7 +201,7 @@ impl Load {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
-            let mut is_counted = counted_from.is_some() && window.took.is_zero();
+            let is_counted = counted_from.is_some() && window.took.is_zero();
             for event in &events {
                 let number = event.token().0;
                 heard = now;
@@ -203,26 +210,22 @@ impl Load {
                     if event.is_writable() {
                         lane.write()?;
                     }
-                    let Some(latency) = lane.read(work, number, &mut self.buffer)? else {
-                        continue;
-                    };
-                    // The clock is looked at rarely enough; a window may be a batch of events too long.
-                    is_counted &= window.took.is_zero();
+                    let Some(due) = lane.read(work, number, &mut self.buffer)? else { continue };
                     window.all_answers += 1;
-                    if is_counted {
-                        window.answers += 1;
-                        window.latency.record(latency.as_nanos() as u64)?;
+                    window.answers += u64::from(is_counted);
+                    let answered = Instant::now();
+                    // However late it comes: what takes longest must not be left out.
+                    if due >= from {
+                        window.latency.record((answered - due).as_nanos() as u64)?;
                     }
-                    if rate.is_none() && Instant::now() < until && lane.ask(work, number)? {
+                    if rate.is_none() && answered < until && lane.ask(work, number, answered)? {
                         started += 1;
                     }
                 } else {
                     let reader = &mut self.readers[number - self.lanes.len()];
                     let came = reader.read(work, number - self.lanes.len(), &mut self.buffer)?;
                     window.all_events += came;
-                    if is_counted {
-                        window.events += came;
-                    }
+                    window.events += if is_counted { came } else { 0 };
                 }
             }
             if now >= slow_at {

@@ -140,6 +140,8 @@ impl Places {
         let mut copy = Command::new("cp");
         let status = copy.args(["-a", "--reflink=auto"]).arg(from).arg(&to).status()?;
         ensure!(status.success(), "could not copy {}", from.display());
+        // What is measured next must not wait for the copy on its way to the disk.
+        Command::new("sync").status()?;
         Ok(to)
     }
 

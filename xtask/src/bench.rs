@@ -13,7 +13,7 @@ pub(crate) struct Args {
     #[arg(long)]
     quick: bool,
     /// Measure only this row (1 to 17); may be given more than once
-    #[arg(long, value_name = "ROW")]
+    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=17))]
     only: Vec<u32>,
     /// Measure how cost grows too, and draw the plots in docs/performance; without --only nothing else is measured
     #[arg(long)]

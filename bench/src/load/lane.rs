@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -59,13 +59,18 @@ impl Lane {
     }
 
     /// Sends the lane's next request if it has one.
-    pub(super) fn ask(&mut self, work: &mut dyn Work, number: usize) -> anyhow::Result<bool> {
+    pub(super) fn ask(
+        &mut self,
+        work: &mut dyn Work,
+        number: usize,
+        due: Instant,
+    ) -> anyhow::Result<bool> {
         self.request.clear();
         if !work.request(number, &mut self.request) {
             return Ok(false);
         }
         self.written = 0;
-        self.asked = Some(Instant::now());
+        self.asked = Some(due);
         self.write()?;
         Ok(true)
     }
@@ -81,13 +86,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Reads what is there; when the answer is complete, judges it and says how long it took.
+    /// Reads what is there; when the answer is complete, judges it and says when its request was due.
     pub(super) fn read(
         &mut self,
         work: &mut dyn Work,
         number: usize,
         buffer: &mut [u8],
-    ) -> anyhow::Result<Option<Duration>> {
+    ) -> anyhow::Result<Option<Instant>> {
         loop {
             let read = match self.stream.read(buffer) {
                 Ok(0) => bail!("the server closed a connection"),
@@ -118,12 +123,11 @@ impl Lane {
                 continue;
             };
             ensure!(whole.len() == all, "bytes behind an answer");
-            let now = Instant::now();
-            work.answered(number, &Answer { status, body: &whole[body_at..] }, now)?;
+            work.answered(number, &Answer { status, body: &whole[body_at..] }, Instant::now())?;
             self.received.clear();
             self.expected = None;
             self.asked = None;
-            return Ok(Some(now - asked));
+            return Ok(Some(asked));
         }
     }
 }

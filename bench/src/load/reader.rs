@@ -154,9 +154,9 @@ impl Reader {
                 ensure!(id > self.last, "event {id} behind {} on stream {number}", self.last);
             }
             self.last = id;
-        } else if line.starts_with(b"data: ") {
+        } else if let Some(data) = line.strip_prefix(b"data: ") {
             self.events += 1;
-            work.arrived(number, self.last, Instant::now())?;
+            work.arrived(number, data, Instant::now())?;
         }
         Ok(())
     }

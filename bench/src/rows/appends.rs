@@ -12,6 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::Bench;
 use crate::{
+    fill,
     load::{Answer, Load, Window, Work},
     measure::{Figure, Target},
     requests::{self, Drafts},
@@ -89,7 +90,14 @@ impl Pair {
         let run = |server: &Server, checks_offsets| {
             let mut work = Appends::new(count, checks_offsets);
             let mut load = Load::new(server.address, lanes)?;
-            server.costing(|| load.run(&mut work, None, size.warm_up, size.window))
+            server.costing(|| {
+                let window = load.run(&mut work, None, size.warm_up, size.window)?;
+                // What storing brings with it must not fall into the limit's window.
+                if checks_offsets && count > 1 {
+                    fill::wait_until_sealed(&bench.places.data.join("fresh"))?;
+                }
+                Ok(window)
+            })
         };
         let (herald, herald_cpu) = run(&self.herald, true)?;
         let (file, file_cpu) = run(&self.file, false)?;

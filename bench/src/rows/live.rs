@@ -44,13 +44,21 @@ impl Shape {
     }
 
     /// Connections that append: enough that the servers, and not the waiting for syncs, are the limit.
-    const fn lanes(self) -> usize {
+    pub(super) const fn lanes(self) -> usize {
         match self {
             Self::One => 256,
             Self::Burst => 16,
             // Each has a hundred receivers of its own.
             Self::Spread => 10,
             Self::Fan => 8,
+        }
+    }
+
+    /// As many of them as have streams of their own, so that the order of the events on each is known.
+    pub(super) const fn ordered_lanes(self) -> usize {
+        match self {
+            Self::Fan => 1,
+            _ => self.lanes(),
         }
     }
 
@@ -63,7 +71,8 @@ impl Shape {
         }
     }
 
-    const fn drafts(self) -> u64 {
+    /// Drafts of one append.
+    pub(super) const fn drafts(self) -> u64 {
         match self {
             Self::One | Self::Fan => 1,
             Self::Burst | Self::Spread => LARGE,
@@ -156,6 +165,7 @@ struct Pending {
 
 /// Appends, and finds each of their events on its stream.
 pub(super) struct Live {
+    side: Side,
     shape: Shape,
     streams: u64,
     lanes: u64,
@@ -174,9 +184,11 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(shape: Shape, streams: u64, stride: u64) -> Self {
-        let lanes = shape.lanes().min(streams as usize) as u64;
+    pub(super) fn new(side: Side, shape: Shape, streams: u64, stride: u64, lanes: usize) -> Self {
+        let groups = if shape == Shape::Spread { streams / LARGE } else { streams };
+        let lanes = (lanes as u64).min(groups.max(1));
         Self {
+            side,
             shape,
             streams,
             lanes,
@@ -262,7 +274,16 @@ impl Work for Live {
         Ok(())
     }
 
-    fn arrived(&mut self, reader: usize, _: u64, at: Instant) -> anyhow::Result<()> {
+    fn warmed_up(&mut self) {
+        self.delays.reset();
+    }
+
+    fn arrived(&mut self, reader: usize, data: &[u8], at: Instant) -> anyhow::Result<()> {
+        // A limit's events are all the same one.
+        if self.side == Side::Herald {
+            let number = if self.shape == Shape::Fan { 0 } else { reader as u64 * self.stride };
+            ensure!(receiver(data) == Some(her_id(number)), "another's event on stream {reader}");
+        }
         let append = self.queues.get_mut(reader).and_then(VecDeque::pop_front);
         let append = append.with_context(|| format!("an event too many on stream {reader}"))?;
         let pending = self.pending.get_mut(&append).context("an append that is owed events")?;
@@ -282,13 +303,23 @@ impl Work for Live {
     }
 }
 
+/// The receiver that an object names.
+fn receiver(object: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"\"notificationReceiverHerId\":";
+    let at = memchr::memmem::find(object, NAME)? + NAME.len();
+    let digits = object[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
 /// One server with its streams open and its lanes connected.
 pub(super) struct Running<'a> {
     pub(super) load: Load,
     server: &'a Server,
+    side: Side,
     shape: Shape,
     streams: u64,
     stride: u64,
+    lanes: usize,
 }
 
 impl<'a> Running<'a> {
@@ -299,15 +330,16 @@ impl<'a> Running<'a> {
         shape: Shape,
         streams: usize,
         receivers: u64,
+        lanes: usize,
     ) -> anyhow::Result<Self> {
         let server = pair.side(side);
-        let lanes = Live::new(shape, streams as u64, receivers).lanes();
+        let lanes = Live::new(side, shape, streams as u64, receivers, lanes).lanes();
         let mut load = Load::new(server.address, lanes)?;
         open_streams(&mut load, server, side, streams, |number| {
             let first = if shape == Shape::Fan { 0 } else { number * receivers };
             first..first + receivers
         })?;
-        Ok(Self { load, server, shape, streams: streams as u64, stride: receivers })
+        Ok(Self { load, server, side, shape, streams: streams as u64, stride: receivers, lanes })
     }
 
     /// One window: what it saw, from an append's answer to its events in nanoseconds, and the CPU time of one event.
@@ -316,7 +348,7 @@ impl<'a> Running<'a> {
         bench: &Bench,
         appends_per_second: Option<f64>,
     ) -> anyhow::Result<(Window, Histogram<u64>, f64)> {
-        let mut live = Live::new(self.shape, self.streams, self.stride);
+        let mut live = Live::new(self.side, self.shape, self.streams, self.stride, self.lanes);
         let size = bench.size;
         let load = &mut self.load;
         let (window, cpu) = self

@@ -1,12 +1,19 @@
 //! Rows 5 to 8, 13 and 16: streams.
 
-use std::{thread, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
 use super::{
     Bench,
-    live::{Live, Pair, Running, Shape, Side, open_streams},
+    live::{Flooding, Live, Nothing, Pair, Running, Shape, Side, open_streams},
 };
 use crate::{
     load::{Ids, Load, Pace},
@@ -88,9 +95,9 @@ pub(super) fn joined(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
 fn events(bench: &Bench, shape: Shape, streams: usize) -> anyhow::Result<Figure> {
     let what = format!("live events to {streams} streams, {}", shape.name());
     let mut figure = Figure::new(row(shape), what, "events/s", target(shape));
-    let pair = Pair::start(bench, if shape == Shape::One { 1 } else { 100 })?;
-    let mut herald = Running::start(&pair, Side::Herald, shape, streams, 1)?;
-    let mut limit = Running::start(&pair, Side::Limit, shape, streams, 1)?;
+    let pair = Pair::start(bench, shape.drafts())?;
+    let mut herald = Running::start(&pair, Side::Herald, shape, streams, 1, shape.lanes())?;
+    let mut limit = Running::start(&pair, Side::Limit, shape, streams, 1, shape.lanes())?;
     for _ in 0..bench.size.rounds {
         let (ours, _, our_cpu) = herald.round(bench, None)?;
         let (theirs, _, their_cpu) = limit.round(bench, None)?;
@@ -147,9 +154,9 @@ fn delay(
     };
     let mut p50 = figure(letters[0], "p50", 1.5);
     let mut p99 = figure(letters[1], "p99", 2.0);
-    let pair = Pair::start(bench, if shape == Shape::One { 1 } else { 100 })?;
-    let mut herald = Running::start(&pair, Side::Herald, shape, streams, 1)?;
-    let mut limit = Running::start(&pair, Side::Limit, shape, streams, 1)?;
+    let pair = Pair::start(bench, shape.drafts())?;
+    let mut herald = Running::start(&pair, Side::Herald, shape, streams, 1, shape.ordered_lanes())?;
+    let mut limit = Running::start(&pair, Side::Limit, shape, streams, 1, shape.ordered_lanes())?;
     let (saturated, ..) = herald.round(bench, None)?;
     let rate = saturated.answer_rate() / 2.0;
     for _ in 0..bench.size.rounds {
@@ -187,13 +194,16 @@ pub(super) fn slow(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let pair = Pair::start(bench, 1)?;
     let server = &pair.herald;
     let quick = streams - slow;
-    let mut load = Load::new(server.address, Live::new(Shape::One, quick as u64, 1).lanes())?;
+    let mut load = Load::new(
+        server.address,
+        Live::new(Side::Herald, Shape::One, quick as u64, 1, Shape::One.lanes()).lanes(),
+    )?;
     open_streams(&mut load, server, Side::Herald, quick, |number| [number])?;
     let flood = Flood::start(server)?;
     for _ in 0..bench.size.rounds {
         // The same appends in both windows; the slow readers come for the second, and are gone before the next.
         let mut p99 = || -> anyhow::Result<f64> {
-            let mut live = Live::new(Shape::One, quick as u64, 1);
+            let mut live = Live::new(Side::Herald, Shape::One, quick as u64, 1, Shape::One.lanes());
             load.run(&mut live, Some(BESIDE_SLOW_RATE), bench.size.warm_up, bench.size.window * 2)?;
             Ok((live.delays.value_at_quantile(0.99) as f64 / 1000.0).max(1.0))
         };
@@ -219,7 +229,7 @@ impl Flood {
         Background::start(move |is_over| {
             let mut load = Load::new(address, 1)?;
             while !is_over() {
-                let mut flooding = super::live::Flooding::new(FLOODED);
+                let mut flooding = Flooding::new(FLOODED);
                 load.run(&mut flooding, Some(20.0), Duration::ZERO, Duration::from_millis(200))?;
             }
             Ok(())
@@ -245,12 +255,7 @@ impl SlowReaders {
                 load.open_stream(address, &requests::stream(&query), Ids::Ascend, Pace::Slow)?;
             }
             while !is_over() {
-                load.run(
-                    &mut super::live::Nothing,
-                    None,
-                    Duration::ZERO,
-                    Duration::from_millis(200),
-                )?;
+                load.run(&mut Nothing, None, Duration::ZERO, Duration::from_millis(200))?;
             }
             Ok(())
         })?;
@@ -266,7 +271,7 @@ impl SlowReaders {
 
 /// A thread that goes on until it is told to stop.
 struct Background {
-    over: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    over: Arc<AtomicBool>,
     thread: thread::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -274,15 +279,15 @@ impl Background {
     fn start(
         act: impl FnOnce(&dyn Fn() -> bool) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<Self> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let theirs = std::sync::Arc::clone(&over);
-        let thread = thread::Builder::new().spawn(move || act(&|| theirs.load(Relaxed)))?;
+        let over = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&over);
+        let thread =
+            thread::Builder::new().spawn(move || act(&|| theirs.load(Ordering::Relaxed)))?;
         Ok(Self { over, thread })
     }
 
     fn stop(self) -> anyhow::Result<()> {
-        self.over.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.over.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("a thread of the load panicked")?
     }
 }
@@ -298,7 +303,14 @@ pub(super) fn many_receivers(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         let mut cost = Figure::new(row, what, "µs", Target::Reported);
         let pair = Pair::start(bench, 1)?;
         let before = pair.herald.pss_bytes()?;
-        let mut herald = Running::start(&pair, Side::Herald, Shape::One, streams, receivers)?;
+        let mut herald = Running::start(
+            &pair,
+            Side::Herald,
+            Shape::One,
+            streams,
+            receivers,
+            Shape::One.lanes(),
+        )?;
         let grown = pair.herald.pss_bytes()? as f64 - before as f64;
         for _ in 0..bench.size.rounds {
             let (_, _, cpu) = herald.round(bench, None)?;

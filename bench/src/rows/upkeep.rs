@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     Bench,
-    live::{Live, Shape, Side, open_streams},
+    live::{Live, Nothing, Shape, Side, open_streams},
 };
 use crate::{
     fill,
@@ -73,7 +73,10 @@ pub(super) fn retention(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
         let dir = bench.places.copy(&kept, "trimmed")?;
         let age = SystemTime::now().duration_since(began_at)? + BEFORE_TRIM;
         let server = bench.places.herald(&dir, &["--retention", &format!("{}s", age.as_secs())])?;
-        let mut streams = Load::new(server.address, Live::new(Shape::One, 1000, 1).lanes())?;
+        let mut streams = Load::new(
+            server.address,
+            Live::new(Side::Herald, Shape::One, 1000, 1, Shape::One.lanes()).lanes(),
+        )?;
         open_streams(&mut streams, &server, Side::Herald, 1000, |number| [number])?;
         let mut polls = Load::new(server.address, 8)?;
         let mut seen = [histogram(), histogram()];
@@ -85,7 +88,7 @@ pub(super) fn retention(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
                 let mut work = Reads { of, next: rand::random_range(0..of) };
                 let polled = polls.run(&mut work, Some(500.0), Duration::ZERO, piece)?;
                 seen[0].add(&polled.latency)?;
-                let mut live = Live::new(Shape::One, 1000, 1);
+                let mut live = Live::new(Side::Herald, Shape::One, 1000, 1, Shape::One.lanes());
                 streams.run(&mut live, Some(2000.0), Duration::ZERO, piece)?;
                 seen[1].add(&live.delays)?;
             }
@@ -167,8 +170,7 @@ pub(super) fn idle(bench: &Bench) -> anyhow::Result<Vec<Figure>> {
     let mut load = Load::new(server.address, 0)?;
     open_streams(&mut load, &server, Side::Herald, bench.size.streams, |number| [number])?;
     let length = if bench.size.streams < 10_000 { IDLE / 6 } else { IDLE };
-    let (_, cpu) =
-        server.costing(|| load.run(&mut super::live::Nothing, None, Duration::ZERO, length))?;
+    let (_, cpu) = server.costing(|| load.run(&mut Nothing, None, Duration::ZERO, length))?;
     let share = cpu / length.as_secs_f64() * 100.0;
     drop((load, server));
     let binary = fs::metadata(&bench.places.herald)?.len() as f64 / MIB;

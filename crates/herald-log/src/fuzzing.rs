@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use herald_types::HerId;
 
 use crate::{
-    disk::File,
+    disk::{Access, File},
     frame::{self, Header},
     view::{
         index::{FileIndex, Index, in_blocks},
@@ -75,5 +75,5 @@ pub fn index(payload: &[u8]) {
     receivers.sort_unstable();
     let _ = index.times();
     let _ = index.find_id(uuid::Uuid::nil());
-    let _ = crate::view::merge::first(&index, &receivers, Some(3), u64::MAX, 1000);
+    let _ = crate::view::merge::first(&index, &receivers, Some(3), u64::MAX, 1000, Access::Disk);
 }

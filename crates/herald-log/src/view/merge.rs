@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 use herald_types::HerId;
 
 use super::index::{FileIndex, Index, Posting};
-use crate::{ReadError, disk::Access};
+use crate::{ReadError, disk::Access, frame};
 
 /// How many postings of a receiver are read from the file at a time.
 const READ_AHEAD: u32 = 128;
@@ -46,28 +46,64 @@ pub(crate) fn first(
     Ok(found)
 }
 
-/// How often the place of a posting is guessed from its neighbours before the rest is halved.
+/// How far before its guessed place a posting is looked for at once.
+const GUESS_MARGIN: u32 = 16;
+/// How often a place is guessed from its neighbours before the rest is halved.
 const GUESSES: u32 = 4;
 
-/// The first of the postings `range`, whose last one is `newest`, that lies behind `after`.
+/// Where those of the postings `range`, whose last one is `newest` and lies behind `after`, begin that lie behind `after`;
+/// and the first ones of them, where they were read on the way.
 ///
-/// Interpolation search (Knuth, vol. 3, 6.2.1), which finds its place in one or two blocks where offsets are spread
-/// evenly, and binary search where they are not.
+/// Interpolation search (Knuth, vol. 3, 6.2.1): where offsets are spread evenly, or there are few of them, the first guess
+/// is close, and what is read to see that is what is wanted.
+fn behind(
+    index: &FileIndex,
+    mut range: Range<u32>,
+    after: u64,
+    newest: u32,
+    access: Access,
+) -> Result<(u32, Vec<Posting>), ReadError> {
+    let is_handled = |posting: &Posting| u64::from(posting.delta) <= after;
+    let guess = range.start + interpolate(after, u64::from(newest), range.end - range.start);
+    let start = guess.saturating_sub(GUESS_MARGIN).max(range.start);
+    let window = start..range.end.min(guess.saturating_add(READ_AHEAD));
+    let mut read = index.postings(window.clone(), access)?;
+    let (Some(first), Some(last)) = (read.first(), read.last()) else {
+        return Ok((range.start, read));
+    };
+    let mut high_delta = u64::from(newest);
+    if !is_handled(first) && window.start > range.start {
+        (range.end, high_delta) = (window.start, u64::from(first.delta));
+    } else if is_handled(last) && window.end < range.end {
+        range.start = window.end;
+    } else {
+        let handled = read.partition_point(is_handled);
+        read.drain(..handled);
+        return Ok((window.start + frame::length(handled), read));
+    }
+    Ok((search(index, range, after, high_delta, access)?, Vec::new()))
+}
+
+/// How far into `len` postings with offsets up to `high`, spread evenly, the first one behind `after` stands.
+fn interpolate(after: u64, high: u64, len: u32) -> u32 {
+    let part = after.saturating_mul(u64::from(len)).checked_div(high).unwrap_or(0);
+    u32::try_from(part).unwrap_or(u32::MAX).min(len.saturating_sub(1))
+}
+
+/// The first of the postings `range`, behind which one at `high_delta` stands, that lies behind `after`; its end if none
+/// does.
 fn search(
     index: &FileIndex,
     range: Range<u32>,
     after: u64,
-    newest: u32,
+    mut high_delta: u64,
     access: Access,
 ) -> Result<u32, ReadError> {
     let Range { start: mut low, end: mut high } = range;
-    let (mut low_delta, mut high_delta) = (0, u64::from(newest));
-    let mut guesses = 0;
+    let (mut low_delta, mut guesses) = (0, 0);
     while low < high {
         let middle = if guesses < GUESSES && high_delta > low_delta {
-            let part = after.saturating_sub(low_delta) * u64::from(high - low);
-            let steps = part / (high_delta - low_delta);
-            low + u32::try_from(steps).unwrap_or(u32::MAX).min(high - low - 1)
+            low + interpolate(after.saturating_sub(low_delta), high_delta - low_delta, high - low)
         } else {
             low.midpoint(high)
         };
@@ -110,13 +146,15 @@ impl<'a> Cursor<'a> {
             }
             Index::File(index) => {
                 let Some((mut rest, newest)) = index.receiver(receiver) else { return Ok(None) };
+                let mut read = Vec::new();
                 if is_handled(newest) {
                     return Ok(None);
                 }
                 if let Some(after) = after {
-                    rest.start = search(index, rest.clone(), after, newest, access)?;
+                    (rest.start, read) = behind(index, rest.clone(), after, newest, access)?;
+                    rest.start += frame::length(read.len());
                 }
-                Ok(Some(Self::File { index, rest, read: Vec::new().into_iter(), access }))
+                Ok(Some(Self::File { index, rest, read: read.into_iter(), access }))
             }
         }
     }
@@ -131,6 +169,53 @@ impl<'a> Cursor<'a> {
                     rest.start = end;
                 }
                 Ok(read.next())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use super::*;
+    use crate::{
+        disk::{Disk, memory::MemoryDisk},
+        frame::{Batch, tests::prepared},
+        order::Position,
+        view::{index::MemoryIndex, segment::Marks},
+    };
+
+    const SALT: u64 = 7;
+
+    /// The index of a segment whose record number n is for the receiver that `of` says, in memory and as a file.
+    fn indexes(count: u64, of: impl Fn(u64) -> u32) -> [Index; 2] {
+        let mut index = MemoryIndex::new(Marks::START);
+        let records = (1..=count).map(|number| prepared(number, of(number), "x")).collect();
+        let batch = Batch { id: 1, first_offset: 1, trim_point: 0, time_ms: 1, records };
+        let frame = batch.encode(Position(1), Position(0), SALT);
+        index.add(&frame.header, 72, &frame.records);
+        let file = MemoryDisk::default().create("index").unwrap();
+        file.write_all_at(&index.encode(SALT), 0).unwrap();
+        let opened = FileIndex::open(Path::new("index"), file, SALT, Marks::START).unwrap();
+        [Index::Memory(index), Index::File(Arc::new(opened))]
+    }
+
+    #[test]
+    fn a_file_gives_what_memory_gives_however_offsets_are_spread() {
+        let even = indexes(900, |_| 1);
+        let few = indexes(900, |number| if number % 300 == 7 { 1 } else { 2 });
+        let bunched = indexes(3000, |number| if (500..2700).contains(&number) { 2 } else { 1 });
+        let late = indexes(3000, |number| if number > 2000 { 1 } else { 2 });
+        let receivers = [HerId::new(1).unwrap()];
+        for [memory, file] in [even, few, bunched, late] {
+            for after in [None].into_iter().chain((0..3000).map(Some)) {
+                for limit in [1, 200] {
+                    let ask = |index| {
+                        first(index, &receivers, after, u64::MAX, limit, Access::Disk).unwrap()
+                    };
+                    assert_eq!(ask(&file), ask(&memory), "after {after:?}");
+                }
             }
         }
     }
