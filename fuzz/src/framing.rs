@@ -1,6 +1,9 @@
 use bytes::Bytes;
 use herald_client::sse::{Item, Parser};
-use herald_types::{Draft, HerId, NotificationType, Offset, wire};
+use herald_types::{
+    Draft, HerId, NotificationType, Offset,
+    wire::{self, Events},
+};
 use uuid::Uuid;
 
 /// The first byte says how the stream is cut, the rest is a stream, and the descriptions of notifications, one a line.
