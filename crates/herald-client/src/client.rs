@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use herald_types::{HerId, Offset, PageLimit};
+use herald_types::{HerId, Offset, PageLimit, RECEIVERS_MAX};
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
@@ -59,6 +59,9 @@ pub struct Page {
     pub until: Option<Offset>,
     /// Where the log stands.
     pub position: LogPosition,
+    /// Of [`Pages`]: which run it is of, and up to where it has notifications.
+    pub(crate) run: usize,
+    pub(crate) last: Offset,
 }
 
 /// What a server says about its log.
@@ -121,13 +124,16 @@ impl Client {
     /// A failure that may pass is tried again up to [`RETRIES_MAX`] times.
     ///
     /// # Errors
-    /// [`Error`] when the server refuses, or goes on failing.
+    /// [`Error::Receivers`] for none or more than 1500 of them; [`Error`] when the server refuses, or goes on failing.
     pub async fn poll(
         &self,
         receivers: &[HerId],
         after: Offset,
         limit: PageLimit,
     ) -> Result<Page, Error> {
+        if receivers.is_empty() || receivers.len() > RECEIVERS_MAX {
+            return Err(Error::Receivers { count: receivers.len() });
+        }
         retrying(|| self.poll_once(receivers, after, limit)).await
     }
 
@@ -153,13 +159,13 @@ impl Client {
             .map(Notification::parse)
             .collect::<Result<_, _>>()
             .map_err(|source| undecodable("a notification", source))?;
-        Ok(Page { notifications, until, position })
+        Ok(Page { notifications, until, position, run: 0, last: Offset::ZERO })
     }
 
-    /// Page after page of up to `limit` notifications after `after`, until none is left.
+    /// Page after page of up to `limit` notifications after `cursor`, until none is left.
     #[must_use]
-    pub fn pages(&self, receivers: &[HerId], after: Offset, limit: PageLimit) -> Pages {
-        Pages::new(self.clone(), receivers.to_vec(), after, limit)
+    pub fn pages(&self, cursor: Cursor, limit: PageLimit) -> Pages {
+        Pages::new(self.clone(), cursor, limit)
     }
 
     /// Appends one draft or many as `{"notifications":[…]}`, all or none; `drafts` are 1 to 1000 JSON objects.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use herald_types::{HerId, Offset, RECEIVERS_MAX};
 use uuid::Uuid;
 
+use crate::Error;
+
 /// All the state that a client has to keep: whose notifications, and up to where they are handled.
 ///
 /// One call takes at most 1500 receivers. More are sorted and split into *runs* of 1500, each with an offset of its own;
@@ -16,7 +18,7 @@ pub struct Cursor {
     history: Option<Uuid>,
 }
 
-/// Nobody to follow, or not one offset for each run.
+/// Nobody to follow, or not one offset for each run of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor needs a receiver, and one offset for each {RECEIVERS_MAX} of them")]
 pub struct InvalidCursor;
@@ -76,6 +78,19 @@ impl Cursor {
 
     pub(crate) fn set_history(&mut self, history: Uuid) {
         self.history = Some(history);
+    }
+
+    /// Takes the history that a server names, and refuses another one, or none, from then on.
+    pub(crate) fn check_history(&mut self, found: Option<Uuid>) -> Result<(), Error> {
+        match self.history {
+            Some(expected) if found != Some(expected) => {
+                Err(Error::OtherHistory { expected, found })
+            }
+            _ => {
+                self.history = found;
+                Ok(())
+            }
+        }
     }
 
     /// Moves one run forward; never back.

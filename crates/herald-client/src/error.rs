@@ -2,11 +2,12 @@
 
 use std::{fmt, time::Duration};
 
+use herald_types::RECEIVERS_MAX;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{notification::Undecodable, sse};
+use crate::{InvalidCursor, notification::Undecodable, sse};
 
 /// Why a call failed or a stream ended.
 ///
@@ -35,6 +36,15 @@ pub enum Error {
         /// The content type of the answer, empty if it had none.
         found: String,
     },
+    /// A call takes 1 to 1500 receivers.
+    #[error("a call takes 1 to {RECEIVERS_MAX} receivers, not {count}")]
+    Receivers {
+        /// How many it was given.
+        count: usize,
+    },
+    /// A cursor cannot be made of this.
+    #[error(transparent)]
+    Cursor(#[from] InvalidCursor),
     /// The answer is not what the page describes.
     #[error("status 200 with {what} that cannot be read")]
     Undecodable {
@@ -94,9 +104,11 @@ impl Error {
             Self::Transport(error) => !error.is_builder(),
             Self::Ended | Self::Silent(_) | Self::NotConnected(_) => true,
             Self::Refused(refusal) => refusal.is_retryable(),
-            Self::ContentType { .. } | Self::Undecodable { .. } | Self::OtherHistory { .. } => {
-                false
-            }
+            Self::ContentType { .. }
+            | Self::Receivers { .. }
+            | Self::Cursor(_)
+            | Self::Undecodable { .. }
+            | Self::OtherHistory { .. } => false,
         }
     }
 

@@ -5,26 +5,20 @@
 //! page: what Herald adds (`notificationId`, `id:` lines, `herald-…` headers, `: until` comments) is used when it is there.
 //!
 //! ```no_run
-//! use herald_client::{CheckpointFile, Client, Cursor, Event, types::Offset};
+//! use herald_client::{CheckpointFile, Client, Event, Start};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let receivers = ["8139764".parse()?, "90215".parse()?];
-//! let mut checkpoint = CheckpointFile::open("journal.checkpoint")?;
-//! let cursor = match checkpoint.cursor_of(&receivers)? {
-//!     Some(kept) => kept,
-//!     None => Cursor::new(receivers, Offset::ZERO)?, // from the oldest
-//! };
 //! let client = Client::new("http://127.0.0.1:8080", "Journal, v2.4")?;
-//! let mut notifications = client.notifications(cursor);
+//! let receivers = ["8139764".parse()?, "90215".parse()?];
+//! let checkpoint = CheckpointFile::new("journal.checkpoint");
+//! let mut consumer = client.consumer(receivers, checkpoint, Start::Beginning).await?;
 //! loop {
-//!     match notifications.next().await? {
+//!     match consumer.next().await? {
 //!         Event::Notification(notification) => {
 //!             println!("{}", notification.raw()); // the work: handled when this is done
-//!             notifications.ack(&notification);
-//!             checkpoint.save(notifications.cursor())?;
+//!             consumer.ack(&notification).await?;
 //!         }
-//!         Event::Moved => checkpoint.save(notifications.cursor())?,
 //!         Event::Status(status) => eprintln!("{status}"),
 //!         _ => {}
 //!     }
@@ -45,6 +39,7 @@
 
 mod checkpoint;
 mod client;
+mod consumer;
 mod cursor;
 pub mod drafts;
 mod error;
@@ -54,12 +49,14 @@ mod pages;
 pub mod retry;
 mod run;
 pub mod sse;
+mod start;
 
-pub use checkpoint::{CheckpointError, CheckpointFile};
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use client::{
     APPEND_TIMEOUT, Appended, BODY_BYTES_MAX, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT,
     Page, RETRIES_MAX,
 };
+pub use consumer::{Consumer, ConsumerError};
 pub use cursor::{Cursor, InvalidCursor};
 pub use error::{
     Error, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX, SettingsError, UndecodableSource,
@@ -69,3 +66,4 @@ pub use notification::{Fields, Notification, Undecodable};
 pub use notifications::{Event, Notifications, Status};
 pub use pages::Pages;
 pub use run::{CONNECTED_WITHIN, POLL_INTERVAL, SILENCE_GAPS, SILENCE_MAX, STREAM_AGAIN};
+pub use start::Start;

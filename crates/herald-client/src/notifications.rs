@@ -12,7 +12,7 @@ use futures_util::future::poll_fn;
 use herald_types::Offset;
 
 use crate::{
-    Client, Cursor, Error, Notification,
+    Client, Cursor, Error, LogPosition, Notification,
     cursor::Progress,
     run::{Output, Run, Server},
 };
@@ -37,6 +37,8 @@ pub enum Status {
     Connected {
         /// What it was asked for: everything after this.
         after: Offset,
+        /// What the server said about its log.
+        position: LogPosition,
     },
     /// Something failed that may pass; the next try follows.
     Waiting {
@@ -64,7 +66,7 @@ pub enum Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connected { after } => write!(f, "connected, after offset {after}"),
+            Self::Connected { after, .. } => write!(f, "connected, after offset {after}"),
             Self::Waiting { error, wait } => {
                 write!(f, "{}, trying again in {:.1} s", chain(error), wait.as_secs_f64())
             }
@@ -161,6 +163,19 @@ impl Notifications {
         let Some(progress) = self.progress.get_mut(notification.run) else { return };
         let to = progress.ack(notification.offset());
         self.advance(notification.run, to);
+    }
+
+    /// The cursor as [`ack`](Self::ack) of this notification would leave it.
+    ///
+    /// For a store that takes it in the same transaction as the work: commit both, then acknowledge. A transaction that fails
+    /// leaves the cursor where it was.
+    #[must_use]
+    pub fn cursor_after(&self, notification: &Notification) -> Cursor {
+        let mut cursor = self.cursor.clone();
+        if let Some(mut progress) = self.progress.get(notification.run).copied() {
+            cursor.advance(notification.run, progress.ack(notification.offset()));
+        }
+        cursor
     }
 
     /// Up to where everything is handled: what to keep, and to begin with the next time.

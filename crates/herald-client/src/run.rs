@@ -110,6 +110,7 @@ enum Step {
 }
 
 struct Open {
+    position: LogPosition,
     bytes: BoxStream<'static, Result<bytes::Bytes, Error>>,
     parser: Parser,
     connected_by: Instant,
@@ -227,7 +228,8 @@ impl<S: Source> Run<S> {
         if open.connected_at.is_none() {
             open.connected_at = Some(Instant::now());
             self.polling = None;
-            self.say(Status::Connected { after: self.after });
+            let position = open.position;
+            self.say(Status::Connected { after: self.after, position });
         }
     }
 
@@ -329,6 +331,7 @@ impl Link {
 impl Open {
     fn new(opened: Opened, connected_by: Instant) -> Self {
         Self {
+            position: opened.position,
             bytes: opened.bytes,
             parser: Parser::new(),
             connected_by,

@@ -149,23 +149,28 @@ pub(crate) struct PollArgs {
 
 /// Stream notifications for ever: those that are stored, then those that come.
 ///
-/// Prints each notification as the server wrote it, one JSON object a line, and reconnects by itself. With a checkpoint it goes
-/// on where it was after any end, even a kill: at most the last line comes again, and none is lost.
+/// Prints each notification as the server wrote it, one JSON object a line, and reconnects by itself; on a terminal a line for
+/// people, and below them how fast they come and how far behind it is. With a checkpoint it goes on where it was after any end,
+/// even a kill: at most the last line comes again, and none is lost.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   herald stream --her-id 8139764 --offset 0
   herald stream --her-id 8139764 --offset 0 --checkpoint journal.checkpoint
   herald stream --her-id 8139764 --offset 0 --idle-exit 5s > all.ndjson
+  herald stream --her-id 8139764 --from-now
 
-A checkpoint that exists wins over --offset; it is used only for the same HER-ids and the same log.")]
+A checkpoint that exists wins over --offset and --from-now; it is used only for the same HER-ids and the same log.")]
 pub(crate) struct StreamArgs {
     /// Whose notifications; may be given again.
     #[arg(long = "her-id", value_name = "HER-ID", required = true)]
     pub(crate) her_ids: Vec<HerId>,
     /// The last offset handled: what is newer comes. 0 is before the oldest.
-    #[arg(long, value_name = "OFFSET", required_unless_present = "checkpoint")]
+    #[arg(long, value_name = "OFFSET", required_unless_present_any = ["checkpoint", "from_now"])]
     pub(crate) offset: Option<Offset>,
+    /// Begin with what comes from now on: what is stored is left out.
+    #[arg(long, conflicts_with = "offset")]
+    pub(crate) from_now: bool,
     /// Keep here what is handled, and begin there the next time.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
@@ -179,6 +184,9 @@ pub(crate) struct StreamArgs {
     /// Stop after so long without a notification.
     #[arg(long, value_name = "TIME", value_parser = duration())]
     pub(crate) idle_exit: Option<Duration>,
+    /// One JSON object a line on a terminal, too.
+    #[arg(long)]
+    pub(crate) ndjson: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

@@ -5,6 +5,7 @@ mod commands;
 mod duration;
 mod logging;
 mod output;
+mod readable;
 mod settings;
 
 use std::process::ExitCode;

@@ -11,7 +11,9 @@ use clap::{
     builder::styling::{AnsiColor, Style},
     error::ErrorKind,
 };
+use indicatif::ProgressBar;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::task::spawn_blocking;
 
 /// Nobody reads stdout any more: a quiet end, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,13 @@ pub(crate) fn print(lines: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Writes whole lines to stdout above a bar, on a thread for blocking work: nobody may be reading.
+pub(crate) async fn print_above(bar: &ProgressBar, lines: Vec<u8>) -> anyhow::Result<()> {
+    let bar = bar.clone();
+    let printing = spawn_blocking(move || bar.suspend(|| print(&lines)));
+    printing.await.expect("printing does not panic")
+}
+
 /// Whether the reading end of stdout is gone: something that has nothing to print would not notice otherwise.
 pub(crate) fn stdout_is_closed() -> bool {
     let stdout = io::stdout();
@@ -42,12 +51,17 @@ pub(crate) fn stdout_is_closed() -> bool {
     poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().intersects(closed)
 }
 
-/// Writes text for people to stdout, in colour only on a terminal.
-pub(crate) fn print_styled(text: &str) -> anyhow::Result<()> {
+/// Text for people as stdout should have it: in colour only on a terminal.
+pub(crate) fn styled(text: &str) -> anyhow::Result<Vec<u8>> {
     let choice = anstream::AutoStream::choice(&io::stdout());
     let mut plain = anstream::AutoStream::new(Vec::new(), choice);
     plain.write_all(text.as_bytes())?;
-    print(&plain.into_inner())
+    Ok(plain.into_inner())
+}
+
+/// Whether somebody looks at stdout, and no program reads it.
+pub(crate) fn has_reader() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Says something to people. That nobody can hear it is no reason to stop.

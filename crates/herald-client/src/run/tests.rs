@@ -89,6 +89,8 @@ fn page_of(offsets: &[u64], until: Option<u64>) -> Page {
         notifications: offsets.iter().copied().map(notification).collect(),
         until: until.map(offset),
         position: LogPosition::default(),
+        run: 0,
+        last: Offset::ZERO,
     }
 }
 

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 mod append;
+mod consumer;
 mod poll;
 mod script;
+mod start;
 mod stream;
 
 use herald_client::{
-    Client,
+    Client, Cursor,
     types::{HerId, Offset},
 };
 
@@ -22,4 +24,8 @@ fn her_ids(range: std::ops::RangeInclusive<u32>) -> Vec<HerId> {
 
 fn offset(number: u64) -> Offset {
     Offset::new(number).unwrap()
+}
+
+fn cursor(receivers: std::ops::RangeInclusive<u32>, after: u64) -> Cursor {
+    Cursor::new(her_ids(receivers), offset(after)).unwrap()
 }

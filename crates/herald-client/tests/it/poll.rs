@@ -3,7 +3,7 @@
 use herald_client::{BODY_BYTES_MAX, Error, types::PageLimit};
 
 use crate::{
-    client, her_ids, offset,
+    client, cursor, her_ids, offset,
     script::{Script, answer, object, page, write},
 };
 
@@ -59,7 +59,7 @@ async fn only_an_empty_page_is_the_last_and_until_moves_the_next_request() {
         };
         write(stream, page("200 OK", headers, &objects));
     });
-    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    let mut pages = client(&server.url).pages(cursor(7..=7, 5), PageLimit::MAX);
     let mut offsets = Vec::new();
     while let Some(page) = pages.next().await.unwrap() {
         offsets.extend(page.notifications.iter().map(|notification| notification.offset().get()));
@@ -70,9 +70,60 @@ async fn only_an_empty_page_is_the_last_and_until_moves_the_next_request() {
 }
 
 #[tokio::test]
+async fn the_cursor_of_pages_moves_only_by_acknowledging_and_then_to_where_the_server_has_looked() {
+    let server = Script::start(|number, _, stream| {
+        let (headers, objects) = match number {
+            0 => ("herald-until: 8\r\n", vec![object(6), object(7)]),
+            1 => ("herald-until: 20\r\n", vec![object(9)]),
+            _ => ("herald-until: 30\r\n", vec![]),
+        };
+        write(stream, page("200 OK", headers, &objects));
+    });
+    let mut pages = client(&server.url).pages(cursor(7..=7, 5), PageLimit::MAX);
+    let first = pages.next().await.unwrap().unwrap();
+    let second = pages.next().await.unwrap().unwrap();
+    assert_eq!(pages.cursor().offsets(), [offset(5)]);
+    pages.ack(&first);
+    assert_eq!(pages.cursor().offsets(), [offset(7)]);
+    assert!(pages.next().await.unwrap().is_none());
+    assert_eq!(pages.cursor().offsets(), [offset(7)], "the second page is not handled");
+    pages.ack(&second);
+    assert_eq!(pages.cursor().offsets(), [offset(30)]);
+}
+
+#[tokio::test]
+async fn pages_of_more_than_1500_receivers_come_run_after_run_with_an_offset_each() {
+    let server = Script::start(|_, request, stream| {
+        let first = if request.query("HerIds").len() == 1500 { 10 } else { 20 };
+        let objects: Vec<_> =
+            (first..first + 3).filter(|it| *it > request.after()).map(object).take(2).collect();
+        write(stream, page("200 OK", "", &objects));
+    });
+    let mut pages = client(&server.url).pages(cursor(1..=1501, 5), PageLimit::MAX);
+    let mut offsets = Vec::new();
+    while let Some(page) = pages.next().await.unwrap() {
+        offsets.extend(page.notifications.iter().map(|notification| notification.offset().get()));
+        pages.ack(&page);
+    }
+    assert_eq!(offsets, [10, 11, 12, 20, 21, 22]);
+    assert_eq!(pages.cursor().offsets(), [offset(12), offset(22)]);
+}
+
+#[tokio::test]
+async fn a_call_takes_1_to_1500_receivers_and_is_not_sent_with_others() {
+    let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[])));
+    for count in [0, 1501] {
+        let poll = client(&server.url);
+        let error = poll.poll(&her_ids(1..=count), offset(5), PageLimit::MAX).await.unwrap_err();
+        assert!(matches!(error, Error::Receivers { .. }) && !error.is_retryable(), "{error}");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[tokio::test]
 async fn a_server_that_repeats_itself_does_not_keep_a_client_for_ever() {
     let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[object(6)])));
-    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    let mut pages = client(&server.url).pages(cursor(7..=7, 5), PageLimit::MAX);
     assert!(pages.next().await.unwrap().is_some());
     assert!(pages.next().await.unwrap().is_none());
 }
@@ -83,7 +134,7 @@ async fn pages_of_two_logs_are_not_mixed() {
         let headers = if number == 0 { HISTORY } else { "" };
         write(stream, page("200 OK", headers, &[object(6 + number as u64)]));
     });
-    let mut pages = client(&server.url).pages(&her_ids(7..=7), offset(5), PageLimit::MAX);
+    let mut pages = client(&server.url).pages(cursor(7..=7, 5), PageLimit::MAX);
     assert!(pages.next().await.unwrap().is_some());
     assert!(matches!(pages.next().await, Err(Error::OtherHistory { .. })));
 }

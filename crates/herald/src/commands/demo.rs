@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
-use clap::builder::styling::{AnsiColor, Style};
-use herald_client::{Client, Cursor, Event, Fields, Notification, Notifications};
+use herald_client::{Client, Cursor, Event, Notifications};
 use herald_types::{HerId, NotificationType, Offset};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use super::{serve::Starting, stop::Stop};
 use crate::{
     cli::DemoArgs,
-    logging, output,
+    logging, output, readable,
     settings::{Args, Settings},
 };
 
@@ -149,39 +148,11 @@ async fn consume(mut notifications: Notifications) -> anyhow::Result<()> {
     loop {
         match notifications.next().await? {
             Event::Notification(notification) => {
-                output::print_styled(&line(&notification)?)?;
+                output::print(&output::styled(&readable::line(&notification))?)?;
                 notifications.ack(&notification);
             }
             Event::Status(status) => output::say(status),
             _ => {}
         }
     }
-}
-
-fn line(notification: &Notification) -> anyhow::Result<String> {
-    let fields: Fields = notification.fields()?;
-    let kind = fields.kind;
-    let time = fields.created_at.map(|time| time.strftime("%H:%M:%S%.3f").to_string());
-    let time = time.unwrap_or_default();
-    let offset = fields.offset;
-    let to = fields.notification_receiver_her_id;
-    let by = fields.notification_triggered_by_her_id.map(|by| format!(" from {by}"));
-    let by = by.unwrap_or_default();
-    let description = fields.description.unwrap_or_default();
-    let (color, dim) = (style(&kind), Style::new().dimmed());
-    Ok(format!(
-        "{dim}{time}{dim:#} {offset:>4}  {color}{kind:<28}{color:#} for {to}{by}  {dim}{description}{dim:#}\n"
-    ))
-}
-
-fn style(kind: &str) -> Style {
-    let color = match kind.parse() {
-        Ok(NotificationType::NewMessage) => AnsiColor::Green,
-        Ok(NotificationType::RefusedMessage) => AnsiColor::Red,
-        Ok(NotificationType::MessageSentStateUpdated) => AnsiColor::Cyan,
-        Ok(NotificationType::MessageDeliveryStateUpdated) => AnsiColor::Blue,
-        Ok(NotificationType::MessageApprecInfoUpdated) => AnsiColor::Magenta,
-        Err(_) => AnsiColor::Yellow,
-    };
-    color.on_default().bold()
 }

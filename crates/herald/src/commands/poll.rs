@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use herald_client::Page;
+use anyhow::Context as _;
+use herald_client::{Cursor, Page};
 use herald_types::{HerIds, PageLimit};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::task::spawn_blocking;
 
 use super::stop::{Stop, Stopped};
 use crate::{
@@ -27,7 +27,8 @@ pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
         };
         return print(&mut stop, page?, ProgressBar::hidden()).await.map(drop);
     }
-    let mut pages = client.pages(her_ids.as_slice(), args.offset, limit);
+    let cursor = Cursor::new(args.her_ids, args.offset).context("no HER-id was given")?;
+    let mut pages = client.pages(cursor, limit);
     let progress = progress();
     loop {
         let page = match stop.or(pages.next()).await {
@@ -54,9 +55,8 @@ async fn print(stop: &mut Stop, page: Page, progress: ProgressBar) -> anyhow::Re
         lines.extend_from_slice(notification.raw().as_bytes());
         lines.push(b'\n');
     }
-    let printing = spawn_blocking(move || progress.suspend(|| output::print(&lines)));
-    let (outcome, stopped) = stop.finish(printing).await;
-    outcome.unwrap_or(Ok(()))?;
+    let (printed, stopped) = stop.finish(output::print_above(&progress, lines)).await;
+    printed.unwrap_or(Ok(()))?;
     Ok(stopped)
 }
 

@@ -1,11 +1,11 @@
 //! SIGINT and SIGTERM.
 
-use std::{future::Future, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
+    time::timeout,
 };
 
 /// How long a line that is being printed, or a checkpoint that is being saved, may still take.
@@ -47,11 +47,11 @@ impl Stop {
     /// Waits for work that is finished even when a signal comes, unless that takes too long.
     ///
     /// Returns what came of it, and whether a signal came.
-    pub(crate) async fn finish<T>(&mut self, mut work: JoinHandle<T>) -> (Option<T>, bool) {
-        let (outcome, stopped) = match self.or(&mut work).await {
+    pub(crate) async fn finish<T>(&mut self, work: impl Future<Output = T>) -> (Option<T>, bool) {
+        let mut work = pin!(work);
+        match self.or(&mut work).await {
             Ok(outcome) => (Some(outcome), false),
-            Err(Stopped) => (tokio::time::timeout(FINISH_WITHIN, &mut work).await.ok(), true),
-        };
-        (outcome.map(|outcome| outcome.expect("printing and saving do not panic")), stopped)
+            Err(Stopped) => (timeout(FINISH_WITHIN, work).await.ok(), true),
+        }
     }
 }

@@ -60,6 +60,36 @@ fn it_prints_the_server_s_objects_and_stops_after_max() {
 }
 
 #[test]
+fn from_now_leaves_out_what_is_stored_and_is_asked_for_until_there_is_an_answer() {
+    let (_directory, path) = checkpoint();
+    let server = Script::start(|number, request, stream| match number {
+        0 => write(stream, answer("503 Service Unavailable", "", "<html>")),
+        _ if request.target() == "GET /notifications" => {
+            write(stream, page("200 OK", &format!("herald-tail: 5\r\n{HISTORY}"), &[object(1)]));
+        }
+        _ => {
+            let events: String = (request.after() + 1..=7).map(event).collect();
+            write(stream, connected(HISTORY) + &events);
+            wait_for_close(stream);
+        }
+    });
+    let flags = ["--from-now", "--checkpoint", text(&path), "--max", "1"];
+    assert_eq!(run_stream(&server.url, &flags).lines(), [object(6)]);
+    assert_eq!(run_stream(&server.url, &flags).lines(), [object(7)], "the checkpoint wins");
+}
+
+#[test]
+fn a_start_that_nobody_chose_is_wrong_usage() {
+    let (_directory, path) = checkpoint();
+    let both = ["--offset", "0", "--from-now"];
+    for flags in [&[][..], &["--checkpoint", text(&path)], &both] {
+        let ended = run_stream("http://127.0.0.1:9", flags);
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{flags:?}");
+        assert!(ended.stderr.contains("--offset"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn comments_do_not_keep_it_from_an_idle_exit() {
     let server = Script::start(|_, _, stream| {
         write(stream, connected("") + &event(6));

@@ -4,6 +4,7 @@ mod cli_append;
 mod cli_poll;
 mod cli_server;
 mod cli_stream;
+mod cli_terminal;
 mod cli_usage;
 mod crash;
 mod foreign;

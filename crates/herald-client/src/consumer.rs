@@ -1,0 +1,184 @@
+//! Notifications with a checkpoint: what a consumer that is restarted now and then needs.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use herald_types::HerId;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{Checkpoint, Client, Cursor, Error, Event, Notification, Notifications, Start, Status};
+
+/// [`Notifications`] whose cursor is kept by a [`Checkpoint`]; made by [`Client::consumer`].
+///
+/// Handle a notification, then [`ack`](Consumer::ack) it: what was handled and not yet kept comes again after a crash, and
+/// nothing is lost.
+pub struct Consumer<C> {
+    notifications: Notifications,
+    checkpoint: C,
+    every: Duration,
+    saved_at: Instant,
+    /// The cursor may have moved since it was saved.
+    moved: bool,
+}
+
+/// Why a consumer cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError<E: StdError + 'static> {
+    /// The server refused, or has another log.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// The checkpoint cannot be read or replaced.
+    #[error(transparent)]
+    Checkpoint(E),
+    /// The checkpoint was made for other receivers. It was left as it is.
+    #[error(
+        "the checkpoint is of other receivers than were asked for (it names {kept}, asked for were {asked}); it was left as it is"
+    )]
+    OtherReceivers {
+        /// How many receivers it names.
+        kept: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
+    /// There is no checkpoint, and nothing was said about where to start without one.
+    #[error("there is no checkpoint yet, and nothing says where to begin without one")]
+    NoCheckpoint,
+}
+
+impl<E: StdError> ConsumerError<E> {
+    /// Whether the same call may succeed later. A checkpoint's own errors may: a full disk gets room again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_retryable(),
+            Self::Checkpoint(_) => true,
+            Self::OtherReceivers { .. } | Self::NoCheckpoint => false,
+        }
+    }
+}
+
+impl<C> fmt::Debug for Consumer<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("cursor", self.notifications.cursor())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Everything for `receivers` after what `checkpoint` keeps, or, if it keeps nothing yet, from `start` on.
+    ///
+    /// Without a `start` there must be a checkpoint: for a consumer that has run before, a missing one has been lost.
+    /// [`Start::Now`] is asked of the server and kept before this returns.
+    ///
+    /// # Errors
+    /// [`ConsumerError`] if the checkpoint cannot be used, or the server cannot say where now is.
+    pub async fn consumer<C: Checkpoint>(
+        &self,
+        receivers: impl IntoIterator<Item = HerId>,
+        mut checkpoint: C,
+        start: impl Into<Option<Start>>,
+    ) -> Result<Consumer<C>, ConsumerError<C::Error>> {
+        let asked = Cursor::new(receivers, herald_types::Offset::ZERO).map_err(Error::from)?;
+        let kept = checkpoint.load().await.map_err(ConsumerError::Checkpoint)?;
+        let start = start.into();
+        let cursor = match (&kept, start) {
+            (Some(kept), _) if kept.receivers() == asked.receivers() => kept.clone(),
+            (Some(kept), _) => {
+                let (kept, asked) = (kept.receivers().len(), asked.receivers().len());
+                return Err(ConsumerError::OtherReceivers { kept, asked });
+            }
+            (None, Some(start)) => self.begin(asked.receivers().iter().copied(), start).await?,
+            (None, None) => return Err(ConsumerError::NoCheckpoint),
+        };
+        let mut consumer = Consumer {
+            notifications: self.notifications(cursor),
+            checkpoint,
+            every: Duration::ZERO,
+            saved_at: Instant::now(),
+            moved: kept.is_none() && start == Some(Start::Now),
+        };
+        consumer.save().await?;
+        Ok(consumer)
+    }
+}
+
+impl<C: Checkpoint> Consumer<C> {
+    /// Replaces the checkpoint only so often, to catch up faster, with so much more to repeat after a crash. Without this it is
+    /// replaced after each acknowledgement.
+    #[must_use]
+    pub fn save_every(mut self, every: Duration) -> Self {
+        self.every = every;
+        self
+    }
+
+    /// The next notification, or what else there is to know, as [`Notifications::next`]; saves what is due meanwhile.
+    ///
+    /// May be dropped at any time and called again.
+    ///
+    /// # Errors
+    /// [`ConsumerError`] for what does not pass by itself, and when the checkpoint cannot be replaced.
+    pub async fn next(&mut self) -> Result<Event, ConsumerError<C::Error>> {
+        loop {
+            self.save_if_due().await?;
+            let save_at = self.moved.then(|| self.saved_at + self.every);
+            let event = tokio::select! {
+                biased;
+                event = self.notifications.next() => event?,
+                () = at(save_at) => continue,
+            };
+            // The first answer names the history, and is a place to go on from even if nothing follows it.
+            self.moved |= matches!(event, Event::Moved | Event::Status(Status::Connected { .. }));
+            return Ok(event);
+        }
+    }
+
+    /// Says that this notification, and every one before it on its connection, is handled, and saves the cursor if that is due.
+    ///
+    /// May be dropped: the cursor has moved then, and is saved by a later call.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Checkpoint`] when it cannot be replaced. The cursor has moved all the same: a later save catches up.
+    pub async fn ack(
+        &mut self,
+        notification: &Notification,
+    ) -> Result<(), ConsumerError<C::Error>> {
+        self.notifications.ack(notification);
+        self.moved = true;
+        self.save_if_due().await
+    }
+
+    /// Saves the cursor now, if it has moved: the last thing to do before a planned end.
+    ///
+    /// # Errors
+    /// [`ConsumerError::Checkpoint`] when it cannot be replaced.
+    pub async fn save(&mut self) -> Result<(), ConsumerError<C::Error>> {
+        if self.moved {
+            let saved = self.checkpoint.save(self.notifications.cursor()).await;
+            saved.map_err(ConsumerError::Checkpoint)?;
+            self.moved = false;
+            self.saved_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Up to where everything is handled.
+    #[must_use]
+    pub fn cursor(&self) -> &Cursor {
+        self.notifications.cursor()
+    }
+
+    async fn save_if_due(&mut self) -> Result<(), ConsumerError<C::Error>> {
+        if self.moved && self.saved_at.elapsed() >= self.every {
+            self.save().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
