@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use herald_types::{HerId, Offset, RECEIVERS_MAX};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::Error;
@@ -11,16 +12,48 @@ use crate::Error;
 ///
 /// One call takes at most 1500 receivers. More are sorted and split into *runs* of 1500, each with an offset of its own;
 /// order is kept within a run, and so for each receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As JSON it is an object of `history`, `offsets` and `receivers`; what does not fit together is not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Stored", try_from = "Stored")]
 pub struct Cursor {
     receivers: Arc<[HerId]>,
     offsets: Vec<Offset>,
     history: Option<Uuid>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    history: Option<Uuid>,
+    offsets: Vec<Offset>,
+    receivers: Vec<HerId>,
+}
+
+impl From<Cursor> for Stored {
+    fn from(cursor: Cursor) -> Self {
+        let receivers = cursor.receivers.to_vec();
+        Self { history: cursor.history, offsets: cursor.offsets, receivers }
+    }
+}
+
+impl TryFrom<Stored> for Cursor {
+    type Error = InvalidCursor;
+
+    /// An offset belongs to its run by the order of the receivers: another order would be another cursor.
+    fn try_from(stored: Stored) -> Result<Self, InvalidCursor> {
+        let is_sorted = stored.receivers.is_sorted_by(|before, after| before < after);
+        if !is_sorted {
+            return Err(InvalidCursor);
+        }
+        Self::stored(stored.receivers, stored.offsets, stored.history)
+    }
+}
+
 /// Nobody to follow, or not one offset for each run of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor needs a receiver, and one offset for each {RECEIVERS_MAX} of them")]
+#[error(
+    "a cursor needs receivers, sorted and distinct where it is stored, and one offset for each {RECEIVERS_MAX} of them"
+)]
 pub struct InvalidCursor;
 
 impl Cursor {
@@ -163,6 +196,23 @@ mod tests {
         let last = cursor.runs().last().unwrap();
         assert_eq!(last, (&[HerId::new(1501).unwrap()][..], offset(7)));
         assert_eq!(Cursor::new([], Offset::ZERO), Err(InvalidCursor));
+    }
+
+    #[test]
+    fn a_cursor_is_read_back_from_json_and_what_does_not_fit_together_is_not() {
+        let two = r#"{"history":null,"offsets":[9223372036854775807],"receivers":[7,8]}"#;
+        let cursor: Cursor = serde_json::from_str(two).unwrap();
+        assert_eq!(serde_json::to_string(&cursor).unwrap(), two);
+        for wrong in [
+            two.replace("[7,8]", "[8,7]"),
+            two.replace("[7,8]", "[7,7]"),
+            two.replace("[7,8]", "[]"),
+            two.replace("807]", "807,1]"),
+            two.replace("807]", "808]"),
+            two.replace(r#""receivers":[7,8]"#, r#""x":1"#),
+        ] {
+            assert!(serde_json::from_str::<Cursor>(&wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

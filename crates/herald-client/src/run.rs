@@ -291,6 +291,10 @@ impl<S: Source> Run<S> {
         if notification.offset() > self.after {
             self.after = notification.offset();
             self.outputs.push_back(Output::Notification(notification));
+        } else {
+            // Told before, or a server that breaks the page's rule of rising offsets, which no client can follow.
+            let offset = notification.offset().get();
+            tracing::debug!(offset, after = self.after.get(), "a notification was skipped");
         }
     }
 

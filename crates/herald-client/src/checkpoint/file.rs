@@ -7,9 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use herald_types::{HerId, Offset};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::Checkpoint;
 use crate::Cursor;
@@ -77,12 +75,10 @@ pub enum CheckpointError {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Stored {
     format: String,
-    history: Option<Uuid>,
-    offsets: Vec<Offset>,
-    receivers: Vec<HerId>,
+    #[serde(flatten)]
+    cursor: Cursor,
 }
 
 impl CheckpointFile {
@@ -169,12 +165,7 @@ fn merge(path: &Path, kept: Option<&Cursor>, next: &mut Cursor) -> Result<(), Ch
 }
 
 fn encode(cursor: &Cursor) -> Vec<u8> {
-    let stored = Stored {
-        format: FORMAT.to_owned(),
-        history: cursor.history(),
-        offsets: cursor.offsets().to_vec(),
-        receivers: cursor.receivers().to_vec(),
-    };
+    let stored = Stored { format: FORMAT.to_owned(), cursor: cursor.clone() };
     let mut text = serde_json::to_vec(&stored).expect("numbers and text always serialise");
     let checksum = crc32c::crc32c(&text);
     writeln!(text, "\n{checksum:08x}").expect("writing into memory cannot fail");
@@ -196,13 +187,7 @@ fn decode(text: &[u8]) -> Result<Cursor, String> {
     if checksum != expected.as_bytes() || lines.next() != Some(&[]) || lines.next().is_some() {
         return Err("its checksum does not fit".to_owned());
     }
-    let (sorted, distinct) = (stored.receivers.clone(), stored.receivers.len());
-    let cursor = Cursor::stored(stored.receivers, stored.offsets, stored.history)
-        .map_err(|error| error.to_string())?;
-    if cursor.receivers() != sorted || cursor.receivers().len() != distinct {
-        return Err("its receivers are not sorted".to_owned());
-    }
-    Ok(cursor)
+    Ok(stored.cursor)
 }
 
 /// The file that is written, and then renamed to `path`: at any moment the name stands for a whole checkpoint, old or new.
@@ -275,6 +260,9 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use herald_types::{HerId, Offset};
+    use uuid::Uuid;
+
     use super::*;
 
     fn offset(number: u64) -> Offset {

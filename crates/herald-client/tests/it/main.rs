@@ -4,6 +4,8 @@
 
 mod append;
 mod consumer;
+mod content;
+mod examples;
 mod poll;
 mod script;
 mod start;
