@@ -23,7 +23,7 @@ impl Journal {
         db.execute_batch(
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
-             CREATE TABLE IF NOT EXISTS inbox (position INTEGER PRIMARY KEY, notification TEXT NOT NULL);
+             CREATE TABLE IF NOT EXISTS inbox (notification_offset INTEGER PRIMARY KEY, notification TEXT NOT NULL);
              CREATE TABLE IF NOT EXISTS cursor (consumer TEXT PRIMARY KEY, value TEXT NOT NULL);",
         )?;
         Ok(Self { db })
@@ -45,9 +45,9 @@ impl Journal {
         let transaction = self.db.transaction()?;
         if let Some(notification) = notification {
             // The work goes here. A primary key says so if anything ever came twice.
-            let position = i64::try_from(notification.offset().get())?;
-            let insert = "INSERT INTO inbox (position, notification) VALUES (?1, ?2)";
-            transaction.execute(insert, params![position, notification.raw()])?;
+            let offset = i64::try_from(notification.offset().get())?;
+            let insert = "INSERT INTO inbox (notification_offset, notification) VALUES (?1, ?2)";
+            transaction.execute(insert, params![offset, notification.raw()])?;
         }
         transaction.execute(
             "INSERT INTO cursor (consumer, value) VALUES ('inbox', ?1)

@@ -37,7 +37,7 @@ fn server(last: u64) -> Script {
 
 fn handled(path: &str) -> Vec<u64> {
     let db = Connection::open(path).unwrap();
-    let mut all = db.prepare("SELECT position FROM inbox ORDER BY position").unwrap();
+    let mut all = db.prepare("SELECT notification_offset FROM inbox ORDER BY 1").unwrap();
     let rows = all.query_map([], |row| row.get::<_, i64>(0)).unwrap();
     rows.map(|row| row.unwrap().try_into().unwrap()).collect()
 }
@@ -74,7 +74,7 @@ async fn a_transaction_that_fails_leaves_the_cursor_where_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.db").into_os_string().into_string().unwrap();
     let mut journal = sqlite::Journal::open(&path).unwrap();
-    let block = "CREATE TRIGGER refuse BEFORE INSERT ON inbox WHEN new.position = 3
+    let block = "CREATE TRIGGER refuse BEFORE INSERT ON inbox WHEN new.notification_offset = 3
                  BEGIN SELECT RAISE(ABORT, 'not this one'); END;";
     Connection::open(&path).unwrap().execute_batch(block).unwrap();
     let server = server(5);
