@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     Cursor, Error, Notification, Notifications, Pages, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX,
-    SettingsError, UndecodableSource,
+    SettingsError, TransportError, UndecodableSource,
     notification::{elements, one_line, read_object},
     retry::{self, Backoff},
 };
@@ -115,7 +115,8 @@ impl Client {
         let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
         #[cfg(feature = "tls")]
         let builder = with_tls(builder, &base);
-        let http = builder.build().map_err(SettingsError::Http)?;
+        let http =
+            builder.build().map_err(|error| SettingsError::Http(TransportError::new(error)))?;
         Ok(Self { http, base, source_system })
     }
 
@@ -364,9 +365,8 @@ fn read_notifications(body: &Bytes) -> Result<Vec<Bytes>, Error> {
     Ok(elements(body, &read.notifications))
 }
 
-/// Without the address, which names up to 1500 HER-ids.
 fn transport(error: reqwest::Error) -> Error {
-    Error::Transport(error.without_url())
+    Error::Transport(TransportError::new(error))
 }
 
 pub(crate) fn undecodable(what: &'static str, source: impl Into<UndecodableSource>) -> Error {

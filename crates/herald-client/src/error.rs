@@ -17,7 +17,7 @@ use crate::{InvalidCursor, notification::Undecodable, sse};
 pub enum Error {
     /// The connection could not be made or broke.
     #[error("no connection to the server")]
-    Transport(#[source] reqwest::Error),
+    Transport(#[source] TransportError),
     /// The server ended the stream, as it may at any time.
     #[error("the server ended the stream")]
     Ended,
@@ -101,7 +101,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Transport(error) => !error.is_builder(),
+            Self::Transport(error) => !error.0.is_builder(),
             Self::Ended | Self::Silent(_) | Self::NotConnected(_) => true,
             Self::Refused(refusal) => refusal.is_retryable(),
             Self::ContentType { .. }
@@ -116,6 +116,18 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
+    }
+}
+
+/// What the HTTP library said; which library that is may change.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TransportError(reqwest::Error);
+
+impl TransportError {
+    /// Without the address, which names up to 1500 HER-ids.
+    pub(crate) fn new(error: reqwest::Error) -> Self {
+        Self(error.without_url())
     }
 }
 
@@ -204,7 +216,7 @@ pub enum SettingsError {
     SourceSystem,
     /// The HTTP client could not be set up.
     #[error("could not set up the HTTP client")]
-    Http(#[source] reqwest::Error),
+    Http(#[source] TransportError),
 }
 
 /// The most characters of the `nhn-source-system` header.

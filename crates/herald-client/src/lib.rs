@@ -59,7 +59,8 @@ pub use client::{
 pub use consumer::{Consumer, ConsumerError};
 pub use cursor::{Cursor, InvalidCursor};
 pub use error::{
-    Error, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX, SettingsError, UndecodableSource,
+    Error, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError,
+    UndecodableSource,
 };
 pub use herald_types as types;
 pub use notification::{Fields, Notification, Undecodable};

@@ -91,6 +91,8 @@ pub(crate) struct Run<S> {
     history: Arc<OnceLock<Uuid>>,
     backoff: Backoff,
     link: Link,
+    /// Since when streams open and bring nothing: a proxy that holds them back may end each of them soon.
+    held_back_since: Option<Instant>,
     polling: Option<Polling>,
     /// At most one page, or a few lines about one event.
     outputs: VecDeque<Output>,
@@ -136,6 +138,7 @@ impl<S: Source> Run<S> {
             history,
             backoff: Backoff::new(),
             link: Link::Wait { until: Instant::now() },
+            held_back_since: None,
             polling: None,
             outputs: VecDeque::new(),
         }
@@ -177,6 +180,7 @@ impl<S: Source> Run<S> {
             }
             Step::Opened(opened, connected_by) => {
                 self.on_position(opened.position)?;
+                self.held_back_since.get_or_insert_with(Instant::now);
                 self.link = Link::Open(Box::new(Open::new(opened, connected_by)));
                 Ok(())
             }
@@ -227,17 +231,22 @@ impl<S: Source> Run<S> {
         let Link::Open(open) = &mut self.link else { return };
         if open.connected_at.is_none() {
             open.connected_at = Some(Instant::now());
+            self.held_back_since = None;
             self.polling = None;
             let position = open.position;
             self.say(Status::Connected { after: self.after, position });
         }
     }
 
-    fn on_failure(&mut self, error: Error) -> Result<(), Error> {
-        if let Link::Open(open) = &self.link
-            && let Some(connected_at) = open.connected_at
-        {
-            self.backoff.good_for(connected_at.elapsed());
+    fn on_failure(&mut self, mut error: Error) -> Result<(), Error> {
+        if let Link::Open(open) = &self.link {
+            if let Some(connected_at) = open.connected_at {
+                self.backoff.good_for(connected_at.elapsed());
+            } else if error.is_retryable()
+                && self.held_back_since.is_some_and(|since| since.elapsed() >= CONNECTED_WITHIN)
+            {
+                error = Error::NotConnected(CONNECTED_WITHIN);
+            }
         }
         if !error.is_retryable() {
             return Err(error);

@@ -339,6 +339,23 @@ async fn without_connected_within_15_s_it_polls_every_5_s_and_tries_streams_agai
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_that_end_before_connected_again_and_again_make_it_poll_too() {
+    let ends_early = || Try::Opens(LogPosition::default(), vec![(6000, ": held back")], Then::Ends);
+    let tries = (0..4).map(|_| ends_early()).chain([opens(&[NINE], Then::Silence)]);
+    let mut test = Test::with(tries, [Ok(page_of(&[6, 7], None))], 0.0);
+    assert_eq!(test.offsets(90).await, [6, 7, 9]);
+    let (opened, polled) = (test.opened(), test.polled());
+    assert_eq!(polled[0], (18_000, 5), "the third ends 18 s after the first was opened");
+    assert_eq!(opened[..4].iter().map(|it| it.0).collect::<Vec<_>>(), [0, 6000, 12_000, 43_000]);
+
+    // One that connects in between is proof that streams pass.
+    let tries = [ends_early(), ends_early(), opens(&[], Then::Ends), ends_early(), ends_early()];
+    let mut test = Test::with(tries, [], 0.0);
+    test.offsets(24).await;
+    assert_eq!(test.polled(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_tried_again_within_60_s_whatever_the_jitter() {
     for random in [0.0, 0.999_999] {
         let mut test = Test::with([Try::Hangs, Try::Hangs], [], random);
