@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream::BoxStream};
-use herald_types::{HerId, Offset, PageLimit, RECEIVERS_MAX};
+use herald_types::{Draft, HerId, Offset, PageLimit, RECEIVERS_MAX, draft::DRAFTS_MAX};
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
@@ -19,9 +19,9 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    Cursor, Error, Notification, Notifications, Pages, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX,
-    SettingsError, TransportError, UndecodableSource,
-    notification::{elements, one_line, read_object},
+    Answer, Appended, Cursor, Error, Notification, Notifications, Pages, Problem, Refusal,
+    SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError, UndecodableSource, drafts,
+    notification::{elements, read_object},
     retry::{self, Backoff},
 };
 
@@ -73,16 +73,6 @@ pub struct LogPosition {
     /// The newest offset that retention has removed.
     pub trim: Option<Offset>,
     /// The name of this space of offsets.
-    pub history: Option<Uuid>,
-}
-
-/// What became of the drafts of one append.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Appended {
-    /// The server's object for each draft, on one line, in the drafts' order.
-    pub answers: Vec<Bytes>,
-    /// The name of the log that they are in.
     pub history: Option<Uuid>,
 }
 
@@ -169,21 +159,26 @@ impl Client {
         Pages::new(self.clone(), cursor, limit)
     }
 
-    /// Appends one draft or many as `{"notifications":[…]}`, all or none; `drafts` are 1 to 1000 JSON objects.
+    /// Appends 1 to 1000 drafts, all or none.
     ///
-    /// Each draft should have a `notificationId`: a failure that may pass is tried again up to [`RETRIES_MAX`] times, and
-    /// with the same ids nothing is stored twice.
+    /// A draft without a `notification_id` is given one before it is sent: a failure that may pass is tried again up to
+    /// [`RETRIES_MAX`] times, and with the same ids nothing is stored twice. Who must be able to repeat the whole call, after
+    /// a crash perhaps, gives the ids.
     ///
     /// # Errors
-    /// [`Error`] when the server refuses, or goes on failing.
-    pub async fn append(&self, drafts: &[&str]) -> Result<Appended, Error> {
-        let body = Bytes::from(format!(r#"{{"notifications":[{}]}}"#, drafts.join(",")));
+    /// [`Error::Drafts`] for none or more than 1000 of them; [`Error`] when the server refuses, or goes on failing.
+    pub async fn append(&self, drafts: impl IntoIterator<Item = Draft>) -> Result<Appended, Error> {
+        let (count, body) = drafts::request(drafts);
+        if count == 0 || count > DRAFTS_MAX {
+            return Err(Error::Drafts { count });
+        }
         retrying(|| self.append_once("application/json", body.clone())).await
     }
 
     /// Appends drafts, one a line (NDJSON); at most 10,000 lines a call is a good habit, 100,000 the server's limit.
     ///
-    /// As with [`Client::append`], each draft should have a `notificationId`. Here the drafts before a refused one may be
+    /// Each draft should have a `notificationId`, as [`drafts::Batch`](crate::drafts::Batch) gives them: they are sent
+    /// again as they are when a failure may pass. The drafts before a refused one may be
     /// stored.
     ///
     /// # Errors
@@ -203,7 +198,7 @@ impl Client {
         }
         let history = LogPosition::read(answer.headers()).history;
         let body = read_body(answer, BODY_BYTES_MAX).await?;
-        let answers = read_notifications(&body)?.into_iter().map(one_line).collect();
+        let answers = read_notifications(&body)?.into_iter().map(Answer::new).collect();
         Ok(Appended { answers, history })
     }
 

@@ -1,13 +1,30 @@
-//! Drafts as lines: each gets an id before it is sent, and each batch knows where its lines came from.
+//! Drafts on their way: each gets an id before it is sent, and each batch of lines knows where they came from.
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
-use serde::{Deserialize, Deserializer};
+use herald_types::Draft;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{Error, Problem, notification::read_object};
+
+/// The request for these drafts, each with an id, and how many they are.
+pub(crate) fn request(drafts: impl IntoIterator<Item = Draft>) -> (usize, Bytes) {
+    #[derive(Serialize)]
+    struct Request {
+        notifications: Vec<Draft>,
+    }
+    let with_id = |draft: Draft| Draft {
+        notification_id: draft.notification_id.or_else(|| Some(Uuid::now_v7())),
+        ..draft
+    };
+    let notifications: Vec<_> = drafts.into_iter().map(with_id).collect();
+    let count = notifications.len();
+    let body = serde_json::to_vec(&Request { notifications });
+    (count, body.expect("numbers and text always serialise").into())
+}
 
 /// The most lines of one request.
 pub const BATCH_LINES_MAX: usize = 10_000;

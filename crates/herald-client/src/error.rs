@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use herald_types::RECEIVERS_MAX;
+use herald_types::{RECEIVERS_MAX, draft::DRAFTS_MAX};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -39,6 +39,12 @@ pub enum Error {
     /// A call takes 1 to 1500 receivers.
     #[error("a call takes 1 to {RECEIVERS_MAX} receivers, not {count}")]
     Receivers {
+        /// How many it was given.
+        count: usize,
+    },
+    /// An append takes 1 to 1000 drafts.
+    #[error("an append takes 1 to {DRAFTS_MAX} drafts, not {count}")]
+    Drafts {
         /// How many it was given.
         count: usize,
     },
@@ -106,6 +112,7 @@ impl Error {
             Self::Refused(refusal) => refusal.is_retryable(),
             Self::ContentType { .. }
             | Self::Receivers { .. }
+            | Self::Drafts { .. }
             | Self::Cursor(_)
             | Self::Undecodable { .. }
             | Self::OtherHistory { .. } => false,

@@ -37,6 +37,7 @@
 //! other than 408, 429 and 5xx (redirects too: they are not followed), a wrong content type, data without an offset, and a
 //! server whose log is another one than before, or no longer says which it is.
 
+mod appended;
 mod checkpoint;
 mod client;
 mod consumer;
@@ -51,10 +52,11 @@ mod run;
 pub mod sse;
 mod start;
 
+pub use appended::{Answer, AnswerFields, Appended};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use client::{
-    APPEND_TIMEOUT, Appended, BODY_BYTES_MAX, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT,
-    Page, RETRIES_MAX,
+    APPEND_TIMEOUT, BODY_BYTES_MAX, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT, Page,
+    RETRIES_MAX,
 };
 pub use consumer::{Consumer, ConsumerError};
 pub use cursor::{Cursor, InvalidCursor};
@@ -62,9 +64,16 @@ pub use error::{
     Error, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError,
     UndecodableSource,
 };
-pub use herald_types as types;
 pub use notification::{Fields, Notification, Undecodable};
 pub use notifications::{Event, Notifications, Status};
 pub use pages::Pages;
 pub use run::{CONNECTED_WITHIN, POLL_INTERVAL, SILENCE_GAPS, SILENCE_MAX, STREAM_AGAIN};
 pub use start::Start;
+
+/// The page's own types, as the server has them.
+pub mod types {
+    pub use herald_types::{
+        DESCRIPTION_CHARS_MAX, Draft, HerId, NotificationType, Offset, PageLimit, RECEIVERS_MAX,
+        draft::DRAFTS_MAX,
+    };
+}

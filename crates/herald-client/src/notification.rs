@@ -90,7 +90,9 @@ pub struct Fields {
     pub offset: Offset,
 }
 
-fn read_time<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Timestamp>, D::Error> {
+pub(crate) fn read_time<'de, D: serde::Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(input)? else { return Ok(None) };
     let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<civil::DateTime>()?);
     text.parse().or_else(|_| without_offset()).map(Some).map_err(serde::de::Error::custom)

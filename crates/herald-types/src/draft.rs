@@ -2,6 +2,7 @@
 
 mod read;
 
+use serde::Serialize;
 use uuid::Uuid;
 
 use self::read::{Parsed, ParsedRequest};
@@ -13,23 +14,44 @@ pub const DESCRIPTION_CHARS_MAX: usize = 1024;
 pub const DRAFTS_MAX: usize = 1000;
 
 /// A valid draft: a notification without its offset and its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As JSON it is what [`Draft::parse`] reads; what is not known is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Draft {
     /// The idempotency key; the server makes one if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub notification_id: Option<Uuid>,
     /// The message that it is about.
     pub related_message_id: Uuid,
     /// What happened to the message.
+    #[serde(rename = "type")]
     pub kind: NotificationType,
     /// Whom it is for.
+    #[serde(rename = "notificationReceiverHerId")]
     pub receiver: HerId,
     /// Who caused it, if known.
+    #[serde(rename = "notificationTriggeredByHerId", skip_serializing_if = "Option::is_none")]
     pub triggered_by: Option<HerId>,
-    /// For people; a default by type if it is left out.
+    /// For people, at most [`DESCRIPTION_CHARS_MAX`] characters; a default by type if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
 impl Draft {
+    /// What must be known; everything else is left out.
+    #[must_use]
+    pub const fn new(kind: NotificationType, related_message_id: Uuid, receiver: HerId) -> Self {
+        Self {
+            notification_id: None,
+            related_message_id,
+            kind,
+            receiver,
+            triggered_by: None,
+            description: None,
+        }
+    }
+
     /// Reads one line of NDJSON.
     ///
     /// # Errors
@@ -185,6 +207,21 @@ mod tests {
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Draft::parse(&bytes);
             let _ = Draft::parse_request(&bytes);
+        }
+
+        #[test]
+        fn a_draft_is_read_back_from_its_json(
+            id: Option<u128>, kind in 0..NotificationType::ALL.len(), her_id in 1_u32..=2_147_483_647,
+            by in proptest::option::of(1_u32..=2_147_483_647),
+            description: Option<String>,
+        ) {
+            let draft = Draft {
+                notification_id: id.map(Uuid::from_u128),
+                triggered_by: by.and_then(HerId::new),
+                description,
+                ..Draft::new(NotificationType::ALL[kind], Uuid::from_u128(7), HerId::new(her_id).unwrap())
+            };
+            prop_assert_eq!(Draft::parse(&serde_json::to_vec(&draft).unwrap()).unwrap(), draft);
         }
     }
 }

@@ -9,13 +9,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use herald_client::{Appended, Client, drafts::Batch};
+use herald_types::Draft;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use uuid::Uuid;
 
 use super::stop::{Stop, Stopped};
 use crate::{
@@ -35,27 +34,22 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// Appends what the flags or the lines say.
 pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<()> {
     let client = args.server.client()?;
-    if args.her_id.is_some() {
-        let draft = draft(&args).to_string();
-        let appended = client.append(&[&draft]).await.context("not appended")?;
+    if let Some(draft) = draft(&args) {
+        let appended = client.append([draft]).await.context("not appended")?;
         return print(&appended);
     }
     let (input, length) = open(args.file.as_deref())?;
     Append { client, lines: read_lines(input), progress: progress(length), appended: 0 }.run().await
 }
 
-fn draft(args: &AppendArgs) -> Value {
-    let id = args.notification_id.unwrap_or_else(Uuid::now_v7);
-    let fields = [
-        ("notificationId", Some(Value::from(id.to_string()))),
-        ("relatedMessageId", args.message_id.map(|id| id.to_string().into())),
-        ("type", args.kind.map(|kind| kind.as_str().into())),
-        ("notificationReceiverHerId", args.her_id.map(|her_id| her_id.get().into())),
-        ("notificationTriggeredByHerId", args.triggered_by.map(|her_id| her_id.get().into())),
-        ("description", args.description.as_deref().map(Value::from)),
-    ];
-    let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Value::Object(given.collect::<Map<_, _>>())
+/// What the flags say; they come together or not at all.
+fn draft(args: &AppendArgs) -> Option<Draft> {
+    Some(Draft {
+        notification_id: args.notification_id,
+        triggered_by: args.triggered_by,
+        description: args.description.clone(),
+        ..Draft::new(args.kind?, args.message_id?, args.her_id?)
+    })
 }
 
 /// The lines' source and its length in bytes, if it has one.
@@ -184,7 +178,7 @@ impl Append {
 fn print(appended: &Appended) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for answer in &appended.answers {
-        lines.extend_from_slice(answer);
+        lines.extend_from_slice(answer.raw().as_bytes());
         lines.push(b'\n');
     }
     output::print(&lines)

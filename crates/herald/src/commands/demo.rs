@@ -4,8 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use herald_client::{Client, Cursor, Event, Notifications};
-use herald_types::{HerId, NotificationType, Offset};
-use serde_json::{Value, json};
+use herald_types::{Draft, HerId, NotificationType, Offset};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
@@ -127,21 +126,16 @@ async fn produce(client: &Client) -> anyhow::Result<()> {
             if (arrival, kind) == (RefusedMessage, MessageApprecInfoUpdated) {
                 continue;
             }
-            client.append(&[&draft(message, kind, to, by).to_string()]).await?;
+            client.append(draft(message, kind, to, by)).await?;
             sleep(Duration::from_millis(rand::random_range(100..600))).await;
         }
     }
     Ok(())
 }
 
-fn draft(message: Uuid, kind: NotificationType, to: u32, by: u32) -> Value {
-    json!({
-        "notificationId": Uuid::now_v7().to_string(),
-        "relatedMessageId": message.to_string(),
-        "type": kind.as_str(),
-        "notificationReceiverHerId": to,
-        "notificationTriggeredByHerId": by,
-    })
+fn draft(message: Uuid, kind: NotificationType, to: u32, by: u32) -> Option<Draft> {
+    let draft = Draft::new(kind, message, HerId::new(to)?);
+    Some(Draft { triggered_by: HerId::new(by), ..draft })
 }
 
 async fn consume(mut notifications: Notifications) -> anyhow::Result<()> {
