@@ -3,19 +3,25 @@
 //! The targets are plain functions, so that the corpus is replayed without a fuzzer in every run of the tests.
 
 mod append;
+mod client;
 mod framing;
 mod query;
+mod sse;
 
 pub use append::append;
+pub use client::client;
 pub use framing::framing;
 pub use herald_log::fuzzing::{frame, index};
 pub use query::query;
+pub use sse::sse;
 
 /// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, fn(&[u8])); 7] = [
     ("append", append),
+    ("client", client),
     ("frame", frame),
     ("framing", framing),
     ("index", index),
     ("query", query),
+    ("sse", sse),
 ];
