@@ -15,8 +15,11 @@ pub use herald_log::fuzzing::{frame, index};
 pub use query::query;
 pub use sse::sse;
 
-/// Every target by its name, which is also the name of its corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+/// A target and its name, which is also the name of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 7] = [
     ("append", append),
     ("client", client),
     ("frame", frame),

@@ -37,15 +37,15 @@ fn lossy(text: &[u8]) -> Bytes {
     String::from_utf8_lossy(text).into_owned().into()
 }
 
-/// Pieces of 1, 0, 2, 0, 3 bytes and so on: in a long stream, a cut at every place of a line.
-fn growing(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    (1..).map_while(move |size: usize| {
-        let (piece, behind) =
-            rest.split_at(rest.len().min(if size % 2 == 0 { 0 } else { size / 2 + 1 }));
-        let is_over = rest.is_empty();
+/// Pieces of 1, 2, 3 bytes and so on, with an empty one before each: in a long stream, a cut at every place of a line.
+fn growing(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = stream;
+    let pieces = (1..).map_while(move |size| {
+        let (piece, behind) = rest.split_at(rest.len().min(size));
         rest = behind;
-        (!is_over).then_some(piece)
-    })
+        (!piece.is_empty()).then_some(piece)
+    });
+    pieces.flat_map(|piece| [&b""[..], piece])
 }
 
 /// Section 9.2.6 of the WHATWG HTML standard, word for word and without a thought for memory: the whole stream is decoded,

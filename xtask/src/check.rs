@@ -23,6 +23,9 @@ fn rustfmt() -> anyhow::Result<()> {
 fn clippy() -> anyhow::Result<()> {
     run(&mut cargo("clippy --workspace --all-targets --locked -- --deny warnings"))?;
     run(&mut cargo(
+        "clippy --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features --all-targets --locked -- --deny warnings",
+    ))?;
+    run(&mut cargo(
         "clippy --manifest-path bench/Cargo.toml --target-dir target/bench --all-targets --locked -- --deny warnings",
     ))?;
     run(&mut cargo(

@@ -51,9 +51,9 @@ fn fuzz(target: &str, seconds: u32) -> anyhow::Result<()> {
     run(&mut fuzz)
 }
 
-/// Every input of the corpus through its target once.
+/// Every input of the corpus through its target once, and the public vectors for event streams.
 pub(crate) fn replay() -> anyhow::Result<()> {
-    let mut replay = cargo("test --quiet --locked --no-default-features --test corpus");
+    let mut replay = cargo("test --quiet --locked --no-default-features --tests");
     replay.arg("--manifest-path").arg(root().join("fuzz/Cargo.toml"));
     // The same directory: most of what the targets need has been compiled for the tests.
     replay.arg("--target-dir").arg(root().join("target"));
