@@ -2,6 +2,7 @@
 
 use crate::{
     process::{cargo, run},
+    public_api,
     steps::Steps,
     tidy,
 };
@@ -10,6 +11,7 @@ pub(crate) fn all(steps: &mut Steps) {
     steps.run("rustfmt", rustfmt);
     steps.run("clippy", clippy);
     steps.run("rustdoc", rustdoc);
+    steps.run("public API", || public_api::all(false));
     steps.run("tidy", tidy::all);
 }
 
@@ -17,7 +19,8 @@ fn rustfmt() -> anyhow::Result<()> {
     run(&mut cargo("fmt --all --check"))?;
     run(&mut cargo("fmt --manifest-path fuzz/Cargo.toml --check"))?;
     run(&mut cargo("fmt --manifest-path bench/Cargo.toml --check"))?;
-    run(&mut cargo("fmt --manifest-path bench/counts/Cargo.toml --check"))
+    run(&mut cargo("fmt --manifest-path bench/counts/Cargo.toml --check"))?;
+    run(&mut cargo("fmt --manifest-path xtask/public-api/Cargo.toml --check"))
 }
 
 fn clippy() -> anyhow::Result<()> {
@@ -30,6 +33,9 @@ fn clippy() -> anyhow::Result<()> {
     ))?;
     run(&mut cargo(
         "clippy --manifest-path bench/counts/Cargo.toml --target-dir target --all-targets --locked -- --deny warnings",
+    ))?;
+    run(&mut cargo(
+        "clippy --manifest-path xtask/public-api/Cargo.toml --target-dir target --all-targets --locked -- --deny warnings",
     ))
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod counts;
 mod fuzz;
 mod process;
+mod public_api;
 mod setup;
 mod steps;
 mod test;
@@ -50,6 +51,12 @@ enum Task {
         #[arg(long)]
         accept: bool,
     },
+    /// Lists the public API of the client, and compares it with crates/*/public-api.txt
+    PublicApi {
+        /// Keeps the API as it is now: writes it into the listings
+        #[arg(long)]
+        accept: bool,
+    },
     /// Runs each fuzz target for a while (the weekly recipe); what breaks one is left in fuzz/artifacts
     Fuzz {
         /// How long each target runs
@@ -83,6 +90,9 @@ fn main() -> ExitCode {
             if steps.run("set-up", setup::strace) {
                 steps.run("counts", || counts::all(accept));
             }
+        }
+        Task::PublicApi { accept } => {
+            steps.run("public API", || public_api::all(accept));
         }
         Task::Fuzz { seconds } => fuzz::all(&mut steps, seconds),
         Task::Deny => {
