@@ -3,41 +3,12 @@
 // Arguments: the base URL, a HER-id, a path for a picture of the page. Prints one JSON object: the status and the body that
 // the page shows, and every address that the browser asked for.
 
-import { accessSync, constants } from "node:fs";
-import { createRequire } from "node:module";
-import { delimiter, join } from "node:path";
 import process from "node:process";
-
-const require = createRequire(join(process.env.HERALD_TOOLS, "node", "package.json"));
-const { chromium } = require("playwright-core");
+import { launch } from "./browser.mjs";
 
 const [base, herId, picture] = process.argv.slice(2);
 
-function inPath(program) {
-  return process.env.PATH.split(delimiter)
-    .map((directory) => join(directory, program))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
-}
-
-const browser = await chromium.launch({
-  executablePath: inPath("chromium"),
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 1200, height: 1400 } });
   const asked = [];

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask foreign` installs them (their scripts and pinned versions are in tests/foreign) and runs these tests.
 
+mod event_streams;
 mod generated;
 mod readers;
 mod schemathesis;
