@@ -77,6 +77,10 @@ impl Parser {
             return Ok(None);
         }
         while let Some((start, end)) = self.line() {
+            // Also when all of it came at once: what is read must not depend on the cuts.
+            if end - start > EVENT_BYTES_MAX {
+                return Err(TooLong);
+            }
             if let Some(item) = self.read_line(start, end) {
                 return Ok(Some(item));
             }

@@ -1,4 +1,8 @@
 //! The standard's own examples and each of its rules, whole and cut at every byte.
+//!
+//! By section 9.2.6 of the WHATWG HTML standard, in its order: decoding and the byte order mark, line ends, empty lines,
+//! comments, the split into field and value, each field, dispatch, the end of the stream. What a browser and public
+//! conformance vectors say about the same rules is compared elsewhere: crates/herald/tests/it/foreign, fuzz/tests.
 
 use proptest::prelude::*;
 
@@ -89,6 +93,38 @@ fn ids_last_until_the_next_one_and_an_empty_one_resets() {
 }
 
 #[test]
+fn an_id_counts_from_the_next_blank_line_on_even_without_an_event() {
+    assert_eq!(
+        items("id: 1\n\ndata: a\n\nevent: x\nid: 2\n\ndata: b\n\nid\n\ndata: c\n\n"),
+        [with_id("message", "a", "1"), with_id("message", "b", "2"), event("message", "c")]
+    );
+    assert_eq!(items("id: 1\ndata: a\nid: 2\n\n"), [with_id("message", "a", "2")]);
+}
+
+#[test]
+fn an_event_s_name_is_the_last_one_and_message_if_that_is_empty() {
+    assert_eq!(items("event: a\nevent: b\ndata: 1\n\n"), [event("b", "1")]);
+    assert_eq!(items("data: 1\nevent: a\n\ndata: 2\n\n"), [event("a", "1"), event("message", "2")]);
+    for empty in ["event", "event:", "event: "] {
+        assert_eq!(items(format!("event: a\n{empty}\ndata: 1\n\n")), [event("message", "1")]);
+    }
+    assert_eq!(items("event:  a \ndata: 1\n\n"), [event(" a ", "1")]);
+}
+
+#[test]
+fn only_the_first_colon_parts_a_field_from_its_value() {
+    assert_eq!(items("data: a:b: c\ndata::\n\n"), [event("message", "a:b: c\n:")]);
+    assert_eq!(items("data : 1\n\n"), []);
+}
+
+#[test]
+fn many_events_at_once_come_in_their_order() {
+    let stream: String = (0..100).map(|number| format!("data: {number}\n\n")).collect();
+    let expected: Vec<_> = (0..100).map(|number| event("message", &number.to_string())).collect();
+    assert_eq!(items(stream), expected);
+}
+
+#[test]
 fn an_id_with_nul_is_ignored() {
     assert_eq!(
         items("id: 1\ndata: a\n\nid: 2\x003\ndata: b\n\n"),
@@ -104,6 +140,27 @@ fn lines_end_with_lf_cr_or_crlf_even_mixed() {
     }
     assert_eq!(items("data: 1\r\ndata: 2\rdata: 3\n\r\n"), [event("message", "1\n2\n3")]);
     assert_eq!(items("data: 1\n\rdata: 2\r\n\r\n"), [event("message", "1"), event("message", "2")]);
+    assert_eq!(items("data: 1\r\n\ndata: 2\r\r\n"), [event("message", "1"), event("message", "2")]);
+}
+
+#[test]
+fn a_crlf_cut_in_two_ends_one_line() {
+    let pieces = [&b"data: 1\r"[..], b"\ndata: 2\r", b"\n\r\ndata: 3\r", b"\n", b"\r", b"", b"\n"];
+    assert_eq!(read(&pieces), [event("message", "1\n2"), event("message", "3")]);
+}
+
+#[test]
+fn empty_lines_in_a_row_are_no_events() {
+    for end in ["\n", "\r", "\r\n"] {
+        let stream = ["", "", "data: 1", "", "", "", "", "data: 2", "", ""].join(end);
+        assert_eq!(items(&stream), [event("message", "1"), event("message", "2")], "{end:?}");
+    }
+}
+
+#[test]
+fn nothing_else_ends_a_line() {
+    let text = "a\u{2028}b\u{2029}c\u{85}d\u{B}e\u{C}f\0g";
+    assert_eq!(items(format!("data: {text}\n\n")), [event("message", text)]);
 }
 
 #[test]
@@ -120,9 +177,51 @@ fn one_byte_order_mark_is_skipped_and_only_at_the_start() {
 }
 
 #[test]
+fn a_byte_order_mark_hides_nothing_behind_it_and_half_of_one_is_text() {
+    assert_eq!(items("\u{FEFF}"), []);
+    assert_eq!(items("\u{FEFF}\n\ndata: 1\n\n"), [event("message", "1")]);
+    assert_eq!(items("\u{FEFF}:c\ndata: 1\n\n"), [comment("c"), event("message", "1")]);
+    assert_eq!(items(b"\xEF\xBB\ndata: 1\n\n"), [event("message", "1")]);
+    assert_eq!(items(b"\xEF\xBBdata: 1\n\ndata: 2\n\n"), [event("message", "2")]);
+    assert_eq!(items("data: 1\n\u{FEFF}data: 2\n\n"), [event("message", "1")]);
+    assert_eq!(items("id: \u{FEFF}\ndata: 1\n\n"), [with_id("message", "1", "\u{FEFF}")]);
+    assert_eq!(items(b"\xFE\xFFdata: 1\n\ndata: 2\n\n"), [event("message", "2")]);
+}
+
+#[test]
 fn text_cut_inside_a_character_is_whole_again_and_what_is_not_utf8_is_replaced() {
     assert_eq!(items("event: blåbær\ndata: 🫐 på 山\n\n"), [event("blåbær", "🫐 på 山")]);
     assert_eq!(items(b"data: a\xFFb\xC3\n\n"), [event("message", "a\u{FFFD}b\u{FFFD}")]);
+}
+
+#[test]
+fn what_is_not_utf8_is_replaced_as_the_encoding_standard_says() {
+    // A truncated sequence is one replacement and ends where it goes wrong, at the latest at the line's end.
+    for (bytes, text) in [
+        (&b"\xC3"[..], "\u{FFFD}"),
+        (b"\xE2\x82", "\u{FFFD}"),
+        (b"\xF0\x9F\xAB", "\u{FFFD}"),
+        (b"\xF0\x9F\xABa", "\u{FFFD}a"),
+        (b"\xF0\x9F\xC3\xA5", "\u{FFFD}å"),
+        (b"\x80\xBF", "\u{FFFD}\u{FFFD}"),
+        (b"\xC0\xAF", "\u{FFFD}\u{FFFD}"),
+        (b"\xED\xA0\x80", "\u{FFFD}\u{FFFD}\u{FFFD}"),
+        (b"\xF4\x90\x80\x80", "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}"),
+    ] {
+        for end in ["\n", "\r", "\r\n"] {
+            let end = end.as_bytes();
+            let stream = [b"id:", bytes, end, b"event:", bytes, end, b"data:", bytes, end, end];
+            assert_eq!(items(stream.concat()), [with_id(text, text, text)], "{bytes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_field_s_name_that_is_not_utf8_is_unknown() {
+    assert_eq!(
+        items(b"data\xFF: 1\n\xFFdata: 2\n\xE2\x82data: 3\ndata\xC3\ndata: 4\n\n"),
+        [event("message", "4")]
+    );
 }
 
 #[test]
@@ -143,8 +242,19 @@ fn comments_come_out_with_everything_behind_the_colon() {
 fn retry_takes_plain_digits_only() {
     let retry = |millis| Item::Retry(Duration::from_millis(millis));
     assert_eq!(items("retry: 1500\n\nretry:0\n\n"), [retry(1500), retry(0)]);
-    assert_eq!(items("retry: 99999999999999999999\n\n"), [retry(u64::MAX)]);
-    assert_eq!(items("retry: -1\nretry: 1.5\nretry\nretry: 1s\nretry:  1\nretry: 1 \n"), []);
+    assert_eq!(items("retry: 007\n"), [retry(7)], "and at once, not with an event");
+    for huge in ["18446744073709551615", "18446744073709551616", &"9".repeat(1000)] {
+        assert_eq!(items(format!("retry: {huge}\n")), [retry(u64::MAX)], "{huge}");
+    }
+    let zeros = format!("retry: {}1\n", "0".repeat(1000));
+    assert_eq!(items(zeros), [retry(1)]);
+    for none in [
+        "", "-1", "+1", "1.5", "1e3", "0x1", "1s", "1_000", " 1", "1 ", "\t1", "1\0", "\u{661}",
+        "\u{FF11}",
+    ] {
+        assert_eq!(items(format!("retry: {none}\n\n")), [], "{none:?}");
+    }
+    assert_eq!(items("retry\n\n"), []);
 }
 
 #[test]
@@ -171,10 +281,73 @@ fn an_event_may_be_just_so_long_and_not_longer() {
     assert_eq!(parser.item(), Err(TooLong));
 
     let mut parser = Parser::new();
-    parser.push(format!("data:{}\n", fill(EVENT_BYTES_MAX - 1)).as_bytes());
+    parser.push(format!("data:{}\ndata:xxx\n", fill(EVENT_BYTES_MAX - 5)).as_bytes());
     assert_eq!(parser.item(), Ok(None));
     parser.push(b"data:\n");
     assert_eq!(parser.item(), Err(TooLong));
+}
+
+/// What comes out in pieces of `size` bytes, or that it is too long.
+fn outcome(stream: &[u8], size: usize) -> Result<Vec<Item>, TooLong> {
+    let mut parser = Parser::new();
+    let mut items = Vec::new();
+    for piece in stream.chunks(size) {
+        parser.push(piece);
+        while let Some(item) = parser.item()? {
+            items.push(item);
+        }
+    }
+    Ok(items)
+}
+
+#[test]
+fn a_line_of_any_kind_may_be_just_so_long_however_it_comes() {
+    for start in [":", "data:", "event:", "id:", "retry:", "other:", "data"] {
+        for (bytes, fits) in [(EVENT_BYTES_MAX, true), (EVENT_BYTES_MAX + 1, false)] {
+            let line = start.to_owned() + &"1".repeat(bytes - start.len());
+            for end in ["\n", "\r\n"] {
+                let stream = ["data: 1", "", &line, "data: 2", "", ""].join(end);
+                let whole = outcome(stream.as_bytes(), usize::MAX);
+                assert_eq!(whole.is_ok(), fits, "{start} {bytes} {end:?}");
+                for size in [4096, EVENT_BYTES_MAX] {
+                    assert!(outcome(stream.as_bytes(), size) == whole, "{start} {bytes} {size}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_parser_that_is_never_given_an_end_holds_a_few_events_at_most() {
+    let held = |parser: &Parser| {
+        parser.buffer.len() + parser.name.len() + parser.data.len() + parser.last_id.len()
+    };
+    let endless = ["x", "data", "data\n", "data:x\n", ":", "event: ", "id:\u{FEFF}", "\u{FEFF}"];
+    let not_utf8 = [&b"\xFF"[..], b"data:\xFF\xFF\xFF\xFF\n"];
+    for unit in endless.map(str::as_bytes).into_iter().chain(not_utf8) {
+        let piece = unit.repeat(64 * 1024 / unit.len());
+        let mut parser = Parser::new();
+        let mut pushed = 0;
+        while parser.item().is_ok_and(|item| item.is_none()) {
+            parser.push(&piece);
+            pushed += piece.len();
+            // One replacement takes the place of one byte, and is three.
+            assert!(held(&parser) <= 4 * EVENT_BYTES_MAX + piece.len(), "{unit:?}");
+            assert!(pushed <= 6 * EVENT_BYTES_MAX, "{unit:?} goes on");
+        }
+    }
+}
+
+#[test]
+fn events_of_every_size_around_common_buffers_come_whole() {
+    for size in [1, 1023, 1024, 1025, 4094, 4096, 4098, 8189, 8192, 8195, 16_384, 65_536, 262_144] {
+        let data = "x".repeat(size);
+        let stream = format!("data: {data}\n\n");
+        for piece in [1000, 4096, 8192, usize::MAX] {
+            let outcome = outcome(stream.as_bytes(), piece);
+            assert!(outcome == Ok(vec![event("message", &data)]), "{size} in pieces of {piece}");
+        }
+    }
 }
 
 proptest! {
