@@ -25,6 +25,10 @@ fn rustfmt() -> anyhow::Result<()> {
 
 fn clippy() -> anyhow::Result<()> {
     run(&mut cargo("clippy --workspace --all-targets --locked -- --deny warnings"))?;
+    // As small as those who embed the client can have it.
+    run(&mut cargo(
+        "clippy --package herald-client --no-default-features --all-targets --locked -- --deny warnings",
+    ))?;
     run(&mut cargo(
         "clippy --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features --all-targets --locked -- --deny warnings",
     ))?;

@@ -11,7 +11,10 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use herald_types::{Draft, HerId, Offset, PageLimit, RECEIVERS_MAX, draft::DRAFTS_MAX};
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        RETRY_AFTER,
+    },
     redirect::Policy,
 };
 use serde::Deserialize;
@@ -33,7 +36,7 @@ pub const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a poll or an append is tried again when its failure may pass.
 pub const RETRIES_MAX: u32 = 3;
-/// The most bytes of a page or of the answer to an append.
+/// The most bytes of a page or of the answer to an append, after decompression.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes of a problem that are read, and how long that may take.
 const PROBLEM_BYTES_MAX: usize = 256 * 1024;
@@ -101,6 +104,7 @@ impl Client {
             .redirect(Policy::none())
             .tcp_keepalive(Duration::from_secs(15))
             .http1_only();
+        let builder = with_compression(builder);
         // A proxy of the environment is for the way out of this machine.
         let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
         #[cfg(feature = "tls")]
@@ -211,7 +215,13 @@ impl Client {
     /// Opens one stream, or says why not.
     pub(crate) async fn open(&self, receivers: &[HerId], after: Offset) -> Result<Opened, Error> {
         let url = self.url("notifications/stream", receivers, after);
-        let request = self.request(Method::GET, url).header(ACCEPT, "text/event-stream");
+        let request = self
+            .request(Method::GET, url)
+            .header(ACCEPT, "text/event-stream")
+            // What compresses holds back what it has until it is worth a block.
+            .header(ACCEPT_ENCODING, "identity")
+            // As a browser does: no cache on the way may answer with a stream of earlier.
+            .header(CACHE_CONTROL, "no-cache");
         let answer = request.send().await.map_err(transport)?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(answer).await);
@@ -294,6 +304,15 @@ fn parse_source_system(text: &str) -> Result<HeaderValue, SettingsError> {
         return Err(SettingsError::SourceSystem);
     }
     HeaderValue::from_bytes(text.as_bytes()).map_err(|_| SettingsError::SourceSystem)
+}
+
+/// Only what this crate's feature says: another user of the HTTP library may have turned on more.
+fn with_compression(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    let builder = builder.no_brotli().no_deflate().no_zstd();
+    #[cfg(feature = "compression")]
+    return builder.gzip(true);
+    #[cfg(not(feature = "compression"))]
+    builder.no_gzip()
 }
 
 /// The process may have chosen a provider already; then that one is used. Reading the system's certificates takes tens of

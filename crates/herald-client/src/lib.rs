@@ -36,6 +36,15 @@
 //! [`Notifications::next`] tries everything again that may pass ([`Error::is_retryable`]) and returns the rest: 204, statuses
 //! other than 408, 429 and 5xx (redirects too: they are not followed), a wrong content type, data without an offset, and a
 //! server whose log is another one than before, or no longer says which it is.
+//!
+//! # Features
+//! Both are on unless `default-features = false`.
+//! - `tls`: `https://` addresses, with rustls, ring and the system's trusted certificates.
+//! - `compression`: pages and answers to appends as gzip, where the server offers it (a page of 1000 is a sixth); the bounds
+//!   on a body are for what it becomes. A stream is never asked for compressed: what compresses holds events back.
+//!
+//! # Minimum Rust version
+//! 1.89, the `rust-version` of the manifest. A newer one is asked for only with a new minor version.
 
 mod appended;
 mod checkpoint;

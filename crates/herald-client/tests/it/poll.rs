@@ -205,3 +205,67 @@ async fn a_problem_is_read_up_to_256_kib_and_its_status_counts_beyond() {
         assert_eq!(error.contains("xxx"), read);
     }
 }
+
+#[cfg(feature = "compression")]
+mod compression {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(body).unwrap();
+        answer("200 OK", "content-encoding: gzip\r\n", encoder.finish().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_page_is_asked_for_as_gzip_and_read() {
+        let server = Script::start(|_, _, stream| {
+            let body = format!("{{\"notifications\":[{},{}]}}", object(8), object(9));
+            write(stream, gzip(body.as_bytes()));
+        });
+        let page = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+        let raw = page.unwrap().notifications;
+        assert_eq!(raw.iter().map(|n| n.raw()).collect::<Vec<_>>(), [object(8), object(9)]);
+        assert_eq!(server.requests()[0].header("accept-encoding"), Some("gzip"));
+    }
+
+    #[tokio::test]
+    async fn the_bound_on_a_body_is_for_what_it_becomes() {
+        for (bytes, text) in [(BODY_BYTES_MAX, "EOF"), (BODY_BYTES_MAX + 1, "more than 67108864")] {
+            let body = gzip(&vec![b' '; bytes]);
+            assert!(body.len() < BODY_BYTES_MAX / 100, "what comes is small");
+            let server = Script::start(move |_, _, stream| write(stream, &body));
+            let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+            let error = poll.unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains(text), "{source}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_cut_or_no_gzip_is_an_error_that_may_pass() {
+        let whole = gzip(b"{\"notifications\":[]}");
+        let cut = whole[..whole.len() - 9].to_vec();
+        let other = answer("200 OK", "content-encoding: gzip\r\n", "{\"notifications\":[]}");
+        for broken in [cut, other] {
+            let whole = whole.clone();
+            let server = Script::start(move |number, _, stream| {
+                write(stream, if number == 0 { &broken } else { &whole });
+            });
+            let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+            assert!(poll.unwrap().notifications.is_empty());
+            assert_eq!(server.requests().len(), 2);
+        }
+    }
+}
+
+#[cfg(not(feature = "compression"))]
+#[tokio::test]
+async fn without_the_feature_no_compression_is_asked_for() {
+    let server = Script::start(|_, _, stream| write(stream, page("200 OK", "", &[object(8)])));
+    client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await.unwrap();
+    assert_eq!(server.requests()[0].header("accept-encoding"), None);
+}

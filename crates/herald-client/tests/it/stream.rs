@@ -47,6 +47,8 @@ async fn a_stream_says_who_is_asking_and_hands_out_the_server_s_objects() {
     assert_eq!(request.target(), "GET /notifications/stream");
     assert_eq!((request.query("HerIds"), request.after()), (vec!["7"], 5));
     assert_eq!(request.header("accept"), Some("text/event-stream"));
+    assert_eq!(request.header("accept-encoding"), Some("identity"));
+    assert_eq!(request.header("cache-control"), Some("no-cache"));
     assert_eq!(request.header("api-version"), Some("3"));
     assert_eq!(request.header("nhn-source-system"), Some("Journal, v2.4"));
 }
@@ -117,6 +119,31 @@ async fn a_stream_that_comes_byte_by_byte_is_read_all_the_same() {
         wait_for_close(stream);
     });
     assert_eq!(offsets(&take(&mut follow(&server), 4).await), [6, 7, 8, 9]);
+}
+
+#[tokio::test]
+async fn parameters_and_case_of_the_content_type_do_not_matter_and_another_type_does() {
+    for (content_type, is_stream) in [
+        ("text/event-stream; charset=utf-8", true),
+        ("Text/Event-Stream ;x bogus", true),
+        ("text/event-stream;", true),
+        ("text/event-stream-bogus", false),
+        ("text/x-event-stream", false),
+        ("text/event-stream, text/html", false),
+    ] {
+        let server = Script::start(move |_, request, stream| {
+            let text = transcript(request.after());
+            write(stream, text.replace("text/event-stream", content_type));
+            wait_for_close(stream);
+        });
+        let mut notifications = follow(&server);
+        if is_stream {
+            assert_eq!(offsets(&take(&mut notifications, 1).await), [6], "{content_type}");
+        } else {
+            let error = notifications.next().await.unwrap_err();
+            assert!(error.to_string().contains(content_type), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -250,9 +250,10 @@ impl Events {
     }
 }
 
-/// In a build of the whole workspace another crate gives reqwest TLS, which then wants a provider even for plain HTTP.
+/// In a build of the whole workspace another crate gives reqwest TLS, which then wants a provider even for plain HTTP, and
+/// gzip, which these tests ask for themselves.
 fn client() -> reqwest::ClientBuilder {
     // Another test of the same process may have installed it already.
     rustls::crypto::ring::default_provider().install_default().ok();
-    reqwest::Client::builder()
+    reqwest::Client::builder().no_gzip()
 }

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 pub(crate) fn client() -> Client {
     // Another test of the same process may have installed it already.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Client::builder().no_proxy().build().expect("a client without special settings")
+    // Not even gzip, which the client under test turns on in the library that both use.
+    Client::builder().no_proxy().no_gzip().build().expect("a client without special settings")
 }
 
 /// Adds the headers that every call needs.
