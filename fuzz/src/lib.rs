@@ -3,12 +3,14 @@
 //! The targets are plain functions, so that the corpus is replayed without a fuzzer in every run of the tests.
 
 mod append;
+mod checkpoint;
 mod client;
 mod framing;
 mod query;
 mod sse;
 
 pub use append::append;
+pub use checkpoint::checkpoint;
 pub use client::client;
 pub use framing::framing;
 pub use herald_log::fuzzing::{frame, index};
@@ -19,8 +21,9 @@ pub use sse::sse;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("append", append),
+    ("checkpoint", checkpoint),
     ("client", client),
     ("frame", frame),
     ("framing", framing),
