@@ -1,6 +1,7 @@
 use std::{env, fs, path::Path, process};
 
-use herald_client::{CheckpointError, CheckpointFile, Cursor};
+use herald_client::{Checkpoint as _, CheckpointError, CheckpointFile, Cursor};
+use tokio::runtime::{Builder, Runtime};
 
 /// The input as the file that keeps a cursor, once as it is and once with the checksum that its first line should have.
 ///
@@ -24,11 +25,11 @@ pub fn checkpoint(input: &[u8]) {
 fn open(home: &Path, content: &[u8]) -> Option<Cursor> {
     let path = home.join("given");
     fs::write(&path, content).expect("a file can be written");
-    let opened = CheckpointFile::open(&path);
-    assert_eq!(fs::read(&path).ok().as_deref(), Some(content), "opening changes nothing");
+    let loaded = wait(CheckpointFile::new(&path).load());
+    assert_eq!(fs::read(&path).ok().as_deref(), Some(content), "loading changes nothing");
     fs::remove_file(&path).expect("a file can be removed");
-    match opened {
-        Ok(file) => Some(file.cursor().expect("there was a file").clone()),
+    match loaded {
+        Ok(cursor) => Some(cursor.expect("there was a file")),
         Err(CheckpointError::Damaged { what, .. }) => {
             assert!(!what.is_empty());
             None
@@ -40,9 +41,17 @@ fn open(home: &Path, content: &[u8]) -> Option<Cursor> {
 fn is_kept(home: &Path, cursor: &Cursor) {
     assert!(cursor.receivers().is_sorted_by(|a, b| a < b) && !cursor.receivers().is_empty());
     let path = home.join("kept");
-    let mut file = CheckpointFile::open(&path).expect("there is none yet");
-    file.save(cursor).expect("a file can be written");
-    let kept = CheckpointFile::open(&path).expect("what was written is read");
-    assert_eq!(kept.cursor(), Some(cursor));
+    let mut file = CheckpointFile::new(&path);
+    wait(file.save(cursor)).expect("a file can be written");
+    assert_eq!(wait(file.load()).expect("what was written is read").as_ref(), Some(cursor));
     fs::remove_file(&path).expect("a file can be removed");
+}
+
+/// On one runtime for all inputs: making one takes longer than reading a file.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: Runtime =
+            Builder::new_current_thread().build().expect("a runtime can be made");
+    }
+    RUNTIME.with(|runtime| runtime.block_on(work))
 }
