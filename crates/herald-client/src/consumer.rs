@@ -16,8 +16,10 @@ pub struct Consumer<C> {
     checkpoint: C,
     every: Duration,
     saved_at: Instant,
-    /// The cursor may have moved since it was saved.
-    moved: bool,
+    /// What the checkpoint keeps.
+    kept: Option<Cursor>,
+    /// The cursor is worth keeping even if nothing has been kept yet: a server has said which log it is of.
+    is_certain: bool,
 }
 
 /// Why a consumer cannot begin or go on.
@@ -46,13 +48,13 @@ pub enum ConsumerError<E: StdError + 'static> {
 }
 
 impl<E: StdError> ConsumerError<E> {
-    /// Whether the same call may succeed later. A checkpoint's own errors may: a full disk gets room again.
+    /// Whether the same call may succeed by itself. A checkpoint's own errors say so themselves, as
+    /// [`CheckpointError::is_retryable`](crate::CheckpointError::is_retryable); here they need somebody to look.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Client(error) => error.is_retryable(),
-            Self::Checkpoint(_) => true,
-            Self::OtherReceivers { .. } | Self::NoCheckpoint => false,
+            Self::Checkpoint(_) | Self::OtherReceivers { .. } | Self::NoCheckpoint => false,
         }
     }
 }
@@ -96,7 +98,8 @@ impl Client {
             checkpoint,
             every: Duration::ZERO,
             saved_at: Instant::now(),
-            moved: kept.is_none() && start == Some(Start::Now),
+            is_certain: start == Some(Start::Now),
+            kept,
         };
         consumer.save().await?;
         Ok(consumer)
@@ -121,14 +124,15 @@ impl<C: Checkpoint> Consumer<C> {
     pub async fn next(&mut self) -> Result<Event, ConsumerError<C::Error>> {
         loop {
             self.save_if_due().await?;
-            let save_at = self.moved.then(|| self.saved_at + self.every);
+            let save_at = self.has_moved().then(|| self.saved_at + self.every);
             let event = tokio::select! {
                 biased;
                 event = self.notifications.next() => event?,
                 () = at(save_at) => continue,
             };
-            // The first answer names the history, and is a place to go on from even if nothing follows it.
-            self.moved |= matches!(event, Event::Moved | Event::Status(Status::Connected { .. }));
+            // A place to go on from, even if nothing follows it.
+            self.is_certain |= !matches!(event, Event::Status(_))
+                || matches!(event, Event::Status(Status::Connected { .. }));
             return Ok(event);
         }
     }
@@ -144,7 +148,6 @@ impl<C: Checkpoint> Consumer<C> {
         notification: &Notification,
     ) -> Result<(), ConsumerError<C::Error>> {
         self.notifications.ack(notification);
-        self.moved = true;
         self.save_if_due().await
     }
 
@@ -153,10 +156,10 @@ impl<C: Checkpoint> Consumer<C> {
     /// # Errors
     /// [`ConsumerError::Checkpoint`] when it cannot be replaced.
     pub async fn save(&mut self) -> Result<(), ConsumerError<C::Error>> {
-        if self.moved {
-            let saved = self.checkpoint.save(self.notifications.cursor()).await;
-            saved.map_err(ConsumerError::Checkpoint)?;
-            self.moved = false;
+        if self.has_moved() {
+            let cursor = self.notifications.cursor();
+            self.checkpoint.save(cursor).await.map_err(ConsumerError::Checkpoint)?;
+            self.kept = Some(cursor.clone());
             self.saved_at = Instant::now();
         }
         Ok(())
@@ -168,8 +171,15 @@ impl<C: Checkpoint> Consumer<C> {
         self.notifications.cursor()
     }
 
+    fn has_moved(&self) -> bool {
+        match &self.kept {
+            Some(kept) => kept != self.notifications.cursor(),
+            None => self.is_certain,
+        }
+    }
+
     async fn save_if_due(&mut self) -> Result<(), ConsumerError<C::Error>> {
-        if self.moved && self.saved_at.elapsed() >= self.every {
+        if self.has_moved() && self.saved_at.elapsed() >= self.every {
             self.save().await?;
         }
         Ok(())

@@ -23,7 +23,7 @@ impl Client {
     /// to find out. The answer is a number and no promise: keep it before you rely on it.
     ///
     /// # Errors
-    /// [`Error::Receivers`] without receivers; for [`Start::Now`], as [`Client::poll`].
+    /// [`Error::Cursor`] without receivers; for [`Start::Now`], as [`Client::poll`].
     pub async fn begin(
         &self,
         receivers: impl IntoIterator<Item = HerId>,

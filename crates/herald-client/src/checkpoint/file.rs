@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Checkpoint;
 use crate::Cursor;
@@ -18,9 +19,11 @@ const FORMAT: &str = "herald-checkpoint-1";
 /// A file that keeps a [`Cursor`]: two lines, the cursor as JSON and a checksum of that line.
 ///
 /// Two processes that use the same file do not destroy it, but they take the same notifications.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CheckpointFile {
     path: PathBuf,
+    /// A save that nobody waits for any more; the next one waits for it, so that there is never more than one.
+    under_way: Option<JoinHandle<Result<(), CheckpointError>>>,
 }
 
 /// Why a checkpoint cannot be used. Each names the file, which is left as it is.
@@ -74,6 +77,14 @@ pub enum CheckpointError {
     },
 }
 
+impl CheckpointError {
+    /// Whether the same call may succeed later, once the system lets it: a full disk gets room again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Write { .. })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     format: String,
@@ -84,7 +95,7 @@ struct Stored {
 impl CheckpointFile {
     /// The checkpoint in the file at `path`, which need not be there yet. Nothing is read before [`Checkpoint::load`].
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), under_way: None }
     }
 
     /// Where the file is, or will be.
@@ -101,19 +112,25 @@ impl Checkpoint for CheckpointFile {
 
     async fn load(&mut self) -> Result<Option<Cursor>, CheckpointError> {
         let path = self.path.clone();
-        on_a_thread(move || read(&path)).await
+        spawn_blocking(move || read(&path)).await.expect(NO_PANIC)
     }
 
-    /// Costs two syncs, of the file and of its directory; none if nothing has moved.
+    /// Costs two syncs, of the file and of its directory; none if the file is there already.
     async fn save(&mut self, cursor: &Cursor) -> Result<(), CheckpointError> {
+        if let Some(before) = &mut self.under_way {
+            // What went wrong then goes wrong now, or is over.
+            let _ = before.await.expect(NO_PANIC);
+            self.under_way = None;
+        }
         let (path, cursor) = (self.path.clone(), cursor.clone());
-        on_a_thread(move || replace(&path, cursor)).await
+        let save = self.under_way.insert(spawn_blocking(move || replace(&path, cursor)));
+        let outcome = save.await.expect(NO_PANIC);
+        self.under_way = None;
+        outcome
     }
 }
 
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("reading and writing a file do not panic")
-}
+const NO_PANIC: &str = "reading and writing a file do not panic";
 
 fn read(path: &Path) -> Result<Option<Cursor>, CheckpointError> {
     let text = match fs::read(path) {
@@ -128,6 +145,9 @@ fn read(path: &Path) -> Result<Option<Cursor>, CheckpointError> {
 /// Moves what the file keeps forward to `next`, run by run.
 fn replace(path: &Path, mut next: Cursor) -> Result<(), CheckpointError> {
     let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
+    // A link stays a link: what it leads to is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target.as_path();
     let (beside, directory) = (beside(path).map_err(failed)?, directory_of(path));
     // From here on nobody else replaces it, so that it never moves back, whoever else saves.
     let mut file = claim(&beside).map_err(failed)?;
@@ -206,37 +226,36 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Opens the file at `beside` for one writer at a time; the end of a process, a kill too, lets it go.
-fn claim(beside: &Path) -> io::Result<File> {
-    loop {
-        let file = File::options().create(true).truncate(false).write(true).open(beside)?;
-        match file.lock() {
-            // A file system without locks is for one process at a time.
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(file),
-            Err(error) => return Err(error),
-        }
-        // Whoever had it before has renamed it or taken it away: then this is no longer the file beside.
-        if is_at(&file, beside)? {
-            return Ok(file);
-        }
-    }
-}
-
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+fn claim(beside: &Path) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt as _;
 
-    let ours = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+    loop {
+        let file = File::options().create(true).truncate(false).write(true).open(beside)?;
+        // A file system without locks is for one process at a time.
+        if let Err(error) = file.lock()
+            && error.kind() == io::ErrorKind::Interrupted
+        {
+            continue;
+        }
+        let ours = file.metadata()?;
+        match fs::symlink_metadata(beside) {
+            Ok(there) if !there.is_file() => {
+                return Err(io::Error::other(format!("{} is no file", beside.display())));
+            }
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
+            // Whoever had it before has renamed it or taken it away: then this is no longer the file beside.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
+/// Elsewhere a checkpoint is for one process at a time.
 #[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> io::Result<bool> {
-    path.try_exists()
+fn claim(beside: &Path) -> io::Result<File> {
+    File::create(beside)
 }
 
 fn write(file: &mut File, text: &[u8]) -> io::Result<()> {
@@ -260,6 +279,7 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use herald_types::{HerId, Offset};
     use uuid::Uuid;
 
@@ -342,6 +362,45 @@ mod tests {
         });
         assert_eq!(load(&path).unwrap(), Some(cursor(&[199], None)));
         assert_eq!(names(&path), ["checkpoint"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_neither_replaced_nor_followed_where_nobody_meant_them() {
+        use std::os::unix::fs::symlink;
+
+        let (directory, path) = file();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, beside(&path).unwrap()).unwrap();
+        let refused = save(&path, &cursor(&[5], None)).unwrap_err();
+        assert!(matches!(refused, CheckpointError::Write { .. }), "{refused}");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+
+        let link = directory.path().join("link");
+        save(&directory.path().join("real"), &cursor(&[5], None)).unwrap();
+        symlink("real", &link).unwrap();
+        save(&link, &cursor(&[6], None)).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(load(&directory.path().join("real")).unwrap(), Some(cursor(&[6], None)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn saves_that_are_given_up_do_not_pile_up() {
+        let (_directory, path) = file();
+        let held = claim(&beside(&path).unwrap()).unwrap();
+        let mut file = CheckpointFile::new(&path);
+        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+        let before = threads();
+        for number in 1..100 {
+            assert!(file.save(&cursor(&[number], None)).now_or_never().is_none());
+        }
+        // Another test of this process may have begun a few of its own.
+        assert!(threads() < before + 50, "{before} and now {}", threads());
+        drop(held);
+        file.save(&cursor(&[100], None)).await.unwrap();
+        assert_eq!(load(&path).unwrap(), Some(cursor(&[100], None)));
     }
 
     #[test]
