@@ -36,9 +36,14 @@ pub(crate) fn print(lines: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Writes whole lines to stdout above a bar, on a thread for blocking work: nobody may be reading.
+///
+/// While a terminal takes nothing, the bar is locked: who gives up waiting for this must not touch it any more.
 pub(crate) async fn print_above(bar: &ProgressBar, lines: Vec<u8>) -> anyhow::Result<()> {
     let bar = bar.clone();
-    let printing = spawn_blocking(move || bar.suspend(|| print(&lines)));
+    let printing = spawn_blocking(move || match bar.is_hidden() {
+        true => print(&lines),
+        false => bar.suspend(|| print(&lines)),
+    });
     printing.await.expect("printing does not panic")
 }
 
@@ -66,8 +71,15 @@ pub(crate) fn has_reader() -> bool {
 
 /// Says something to people. That nobody can hear it is no reason to stop.
 pub(crate) fn say(text: impl Display) {
-    let dim = Style::new().dimmed();
+    let (dim, text) = (Style::new().dimmed(), tame(&text.to_string()));
     let _ = writeln!(anstream::stderr(), "{dim}{text}{dim:#}");
+}
+
+/// Text for a terminal, on one line, without what would move the cursor, change colours or turn the direction of writing:
+/// anybody may have written it.
+pub(crate) fn tame(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns(c), " ")
 }
 
 /// Whether somebody looks at stderr, where a progress bar goes.
@@ -85,8 +97,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         return 2.into();
     }
     let red = AnsiColor::Red.on_default().bold();
-    // What a server said may have several lines.
-    let what = format!("{error:#}").replace(char::is_control, " ");
+    let what = tame(&format!("{error:#}"));
     let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {what}");
     ExitCode::FAILURE
 }

@@ -4,10 +4,12 @@ use clap::builder::styling::{AnsiColor, Style};
 use herald_client::Notification;
 use herald_types::NotificationType;
 
+use crate::output::tame;
+
 /// Time, offset, type, whom it is for, who caused it and the description, styled; the object itself if it has another shape.
 pub(crate) fn line(notification: &Notification) -> String {
     let Ok(fields) = notification.fields() else {
-        return format!("{}\n", notification.raw());
+        return format!("{}\n", tame(notification.raw()));
     };
     let time = fields.created_at.map(|time| time.strftime("%H:%M:%S%.3f").to_string());
     let time = time.unwrap_or_default();
@@ -19,11 +21,6 @@ pub(crate) fn line(notification: &Notification) -> String {
     format!(
         "{dim}{time}{dim:#} {offset:>4}  {color}{kind:<28}{color:#} for {to}{by}  {dim}{description}{dim:#}\n"
     )
-}
-
-/// Without what would move the cursor, change colours or begin a line: anybody may have written it.
-fn tame(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }
 
 fn style(kind: &str) -> Style {
@@ -64,23 +61,19 @@ mod tests {
 
     #[test]
     fn text_cannot_take_over_the_terminal() {
-        let line = line(
-            &Notification::parse(
-                r#"{"type":"A\u001b[31mB","notificationReceiverHerId":7,"description":"a\u001b]0;x\u0007\r\nb\u009b2J","offset":5}"#.into(),
-            )
-            .unwrap(),
+        let styled = |json: &str| line(&Notification::parse(json.to_owned().into()).unwrap());
+        let bare = styled(r#"{"type":"A","notificationReceiverHerId":7,"offset":5}"#);
+        let line = styled(
+            r#"{"type":"A\u001b[31mB","notificationReceiverHerId":7,"description":"a\u001b]0;x\u0007\r\nb\u009b2J \u202ec","offset":5}"#,
         );
-        assert_eq!(line.matches('\x1b').count(), plain_escapes(), "only its own styles");
-        assert!(line.contains("A [31mB") && line.contains("a ]0;x   b 2J"), "{line:?}");
-    }
-
-    /// Time, type and description are each styled and reset.
-    fn plain_escapes() -> usize {
-        line(
-            &Notification::parse(r#"{"type":"A","notificationReceiverHerId":7,"offset":5}"#.into())
-                .unwrap(),
-        )
-        .matches('\x1b')
-        .count()
+        assert_eq!(
+            line.matches('\x1b').count(),
+            bare.matches('\x1b').count(),
+            "only its own styles"
+        );
+        assert!(line.contains("A [31mB") && line.contains("a ]0;x   b 2J  c"), "{line:?}");
+        // JSON may have some of them as they are.
+        let other = styled("{\"type\":1,\"x\":\"\u{9b}2J\u{202e}\u{2028}\",\"offset\":5}");
+        assert_eq!(other, "{\"type\":1,\"x\":\" 2J  \",\"offset\":5}\n");
     }
 }

@@ -28,18 +28,34 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 const LINES_WAITING_MAX: usize = 256;
 /// A batch that has a line waits no longer for more, so that a slow producer's lines do not lie here.
 const GATHER_TIME: Duration = Duration::from_millis(100);
-/// An append that a signal meets may take so long to be answered.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Appends what the flags or the lines say.
 pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<()> {
     let client = args.server.client()?;
+    let mut stop = Stop::new()?;
     if let Some(draft) = draft(&args) {
-        let appended = client.append([draft]).await.context("not appended")?;
-        return print(&appended);
+        let Some(appended) = stop.finish(client.append([draft])).await else {
+            bail!("stopped by a signal before there was an answer; it may be stored");
+        };
+        let lines = lines_of(&appended.context("not appended")?);
+        return stop
+            .finish(output::print_above(&ProgressBar::hidden(), lines))
+            .await
+            .unwrap_or(Ok(()));
     }
     let (input, length) = open(args.file.as_deref())?;
-    Append { client, lines: read_lines(input), progress: progress(length), appended: 0 }.run().await
+    let lines = read_lines(input);
+    Append {
+        client,
+        lines,
+        progress: progress(length),
+        appended: 0,
+        number: 0,
+        is_stuck: false,
+        stop,
+    }
+    .run()
+    .await
 }
 
 /// What the flags say; they come together or not at all.
@@ -104,27 +120,21 @@ struct Append {
     client: Client,
     lines: mpsc::Receiver<Line>,
     progress: ProgressBar,
+    /// How many lines were answered for.
     appended: u64,
+    /// How many lines were read.
+    number: u64,
+    /// Answers that nobody reads were given up on; the bar is still theirs.
+    is_stuck: bool,
+    stop: Stop,
 }
 
 impl Append {
     async fn run(mut self) -> anyhow::Result<()> {
-        let mut stop = Stop::new()?;
-        let mut number = 0;
-        let outcome = loop {
-            let batch = match stop.or(self.gather(&mut number)).await {
-                Ok(Ok(batch)) => batch,
-                Ok(Err(error)) => break Err(error),
-                Err(Stopped) => break Err(anyhow::anyhow!("stopped by a signal")),
-            };
-            if batch.is_empty() {
-                break Ok(());
-            }
-            if let Err(error) = self.send(&batch, &mut stop).await {
-                break Err(error);
-            }
-        };
-        self.progress.finish_and_clear();
+        let outcome = self.until_the_end().await;
+        if !self.is_stuck {
+            self.progress.finish_and_clear();
+        }
         let appended = self.appended;
         if outcome.is_ok() && appended == 0 {
             output::say("there was nothing to append");
@@ -132,56 +142,80 @@ impl Append {
         outcome.with_context(|| format!("{appended} lines were answered for, then"))
     }
 
-    /// The next lines, as many as are there; an empty batch at the end of the input.
-    async fn gather(&mut self, number: &mut u64) -> anyhow::Result<Batch> {
-        let mut batch = Batch::new();
-        let mut deadline = None;
-        while !batch.is_full() {
-            let line = match deadline {
-                None => self.lines.recv().await,
-                Some(deadline) => match timeout_at(deadline, self.lines.recv()).await {
-                    Ok(line) => line,
-                    Err(_) => break,
-                },
-            };
-            let Some(line) = line else { break };
-            *number += 1;
-            let line = line.with_context(|| format!("line {number}"))?;
-            self.progress.inc(line.len() as u64);
-            batch.push(*number, &line);
-            if !batch.is_empty() {
-                deadline.get_or_insert_with(|| Instant::now() + GATHER_TIME);
+    async fn until_the_end(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut batch = Batch::new();
+            let gathered = gather(&mut batch, &mut self.lines, &mut self.number, &self.progress);
+            match self.stop.or(gathered).await {
+                Ok(outcome) => outcome?,
+                Err(Stopped) => bail!(
+                    "stopped by a signal; nothing from line {} on was sent",
+                    batch.first().unwrap_or(self.number + 1)
+                ),
             }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.send(&batch).await?;
         }
-        Ok(batch)
     }
 
-    async fn send(&mut self, batch: &Batch, stop: &mut Stop) -> anyhow::Result<()> {
-        let mut answer = std::pin::pin!(self.client.append_lines(batch.body()));
-        let outcome = match stop.or(&mut answer).await {
-            Ok(outcome) => outcome,
-            Err(Stopped) => match tokio::time::timeout(ANSWER_WITHIN, &mut answer).await {
-                Ok(outcome) => outcome,
-                Err(_) => bail!(
-                    "stopped by a signal before line {} and those behind it were answered for",
-                    batch.first().unwrap_or_default()
-                ),
-            },
+    async fn send(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        let Some(outcome) = self.stop.finish(self.client.append_lines(batch.body())).await else {
+            bail!(
+                "stopped by a signal before line {} and those behind it were answered for",
+                batch.first().unwrap_or_default()
+            );
         };
         let appended = outcome.map_err(|error| batch.locate(error)).context("not appended")?;
         self.appended += batch.len() as u64;
         self.progress.set_message(format!("{} lines", self.appended));
-        self.progress.suspend(|| print(&appended))
+        let printing = output::print_above(&self.progress, lines_of(&appended));
+        match self.stop.finish(printing).await {
+            Some(printed) => printed,
+            None => {
+                self.is_stuck = true;
+                bail!("stopped by a signal before all answers were printed")
+            }
+        }
     }
 }
 
-fn print(appended: &Appended) -> anyhow::Result<()> {
+/// The next lines, as many as are there; an empty batch at the end of the input.
+async fn gather(
+    batch: &mut Batch,
+    lines: &mut mpsc::Receiver<Line>,
+    number: &mut u64,
+    progress: &ProgressBar,
+) -> anyhow::Result<()> {
+    let mut deadline = None;
+    while !batch.is_full() {
+        let line = match deadline {
+            None => lines.recv().await,
+            Some(deadline) => match timeout_at(deadline, lines.recv()).await {
+                Ok(line) => line,
+                Err(_) => break,
+            },
+        };
+        let Some(line) = line else { break };
+        *number += 1;
+        let line = line.with_context(|| format!("line {number}"))?;
+        progress.inc(line.len() as u64);
+        batch.push(*number, &line);
+        if !batch.is_empty() {
+            deadline.get_or_insert_with(|| Instant::now() + GATHER_TIME);
+        }
+    }
+    Ok(())
+}
+
+fn lines_of(appended: &Appended) -> Vec<u8> {
     let mut lines = Vec::new();
     for answer in &appended.answers {
         lines.extend_from_slice(answer.raw().as_bytes());
         lines.push(b'\n');
     }
-    output::print(&lines)
+    lines
 }
 
 /// How far it is, on stderr, where that is a terminal.

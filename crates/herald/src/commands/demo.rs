@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::{Context as _, bail};
 use herald_client::{Client, Cursor, Event, Notifications};
 use herald_types::{Draft, HerId, NotificationType, Offset};
+use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
@@ -142,7 +143,8 @@ async fn consume(mut notifications: Notifications) -> anyhow::Result<()> {
     loop {
         match notifications.next().await? {
             Event::Notification(notification) => {
-                output::print(&output::styled(&readable::line(&notification))?)?;
+                let line = output::styled(&readable::line(&notification))?;
+                output::print_above(&ProgressBar::hidden(), line).await?;
                 notifications.ack(&notification);
             }
             Event::Status(status) => output::say(status),

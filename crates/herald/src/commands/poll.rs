@@ -1,10 +1,10 @@
 //! `herald poll`.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use anyhow::Context as _;
-use herald_client::{Cursor, Page};
-use herald_types::{HerIds, PageLimit};
+use herald_client::{Cursor, Page, Status};
+use herald_types::{HerIds, Offset, PageLimit};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::stop::{Stop, Stopped};
@@ -25,11 +25,14 @@ pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
         let Ok(page) = stop.or(client.poll(her_ids.as_slice(), args.offset, limit)).await else {
             return Ok(());
         };
-        return print(&mut stop, page?, ProgressBar::hidden()).await.map(drop);
+        let page = page?;
+        say_trimmed(&page, args.offset);
+        return print(&mut stop, page, &ProgressBar::hidden()).await.map(drop);
     }
     let cursor = Cursor::new(args.her_ids, args.offset).context("no HER-id was given")?;
     let mut pages = client.pages(cursor, limit);
     let progress = progress();
+    let mut is_first = true;
     loop {
         let page = match stop.or(pages.next()).await {
             Ok(page) => page?,
@@ -40,7 +43,13 @@ pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
         if let Some(last) = page.notifications.last() {
             progress.set_message(format!("offset {}", last.offset()));
         }
-        if print(&mut stop, page, progress.clone()).await? {
+        if mem::take(&mut is_first) {
+            progress.suspend(|| say_trimmed(&page, args.offset));
+        }
+        if !print(&mut stop, page, &progress).await? {
+            return Ok(());
+        }
+        if stop.was_asked() {
             break;
         }
     }
@@ -48,16 +57,24 @@ pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a page. Returns whether a signal came.
-async fn print(stop: &mut Stop, page: Page, progress: ProgressBar) -> anyhow::Result<bool> {
+/// What retention has taken is no error, but nobody should miss it without a word.
+fn say_trimmed(page: &Page, after: Offset) {
+    if let Some(trim) = page.position.trim.filter(|trim| *trim > after && after > Offset::ZERO) {
+        output::say(Status::Trimmed { after, trim });
+    }
+}
+
+/// Prints a page. Returns whether it is printed to its end; if not, a signal came and nobody reads.
+async fn print(stop: &mut Stop, page: Page, progress: &ProgressBar) -> anyhow::Result<bool> {
     let mut lines = Vec::new();
     for notification in &page.notifications {
         lines.extend_from_slice(notification.raw().as_bytes());
         lines.push(b'\n');
     }
-    let (printed, stopped) = stop.finish(output::print_above(&progress, lines)).await;
+    let printed = stop.finish(output::print_above(progress, lines)).await;
+    let is_printed = printed.is_some();
     printed.unwrap_or(Ok(()))?;
-    Ok(stopped)
+    Ok(is_printed)
 }
 
 /// How far it is, on stderr, where that is a terminal.

@@ -167,10 +167,10 @@ async fn open_log(settings: &Settings) -> anyhow::Result<Log> {
 
 /// The first signal begins the stop, the second ends the process at once: what was acknowledged is durable anyway.
 async fn stop_at_signal(mut stop: Stop, lifecycle: Lifecycle) {
-    stop.asked().await;
+    stop.signal().await;
     info!("stopping");
     lifecycle.stop();
-    stop.asked().await;
+    stop.signal().await;
     info!("ending at once");
     std::process::exit(1);
 }

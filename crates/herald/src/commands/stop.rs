@@ -5,16 +5,18 @@ use std::{pin::pin, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
-/// How long a line that is being printed, or a checkpoint that is being saved, may still take.
+/// How long what is under way when a signal comes may still take, all of it together.
 const FINISH_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Hears the signals that end a command.
 pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    /// A signal has come, and this is when everything must be done.
+    deadline: Option<Instant>,
 }
 
 /// A command that was asked to stop.
@@ -24,15 +26,28 @@ impl Stop {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let hear = |kind| signal(kind).context("could not listen for signals");
         let interrupt = hear(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: hear(SignalKind::terminate())? })
+        Ok(Self { interrupt, terminate: hear(SignalKind::terminate())?, deadline: None })
     }
 
-    /// Waits for a signal. May be dropped and called again.
-    pub(crate) async fn asked(&mut self) {
+    /// Waits for the next signal. May be dropped and called again.
+    pub(crate) async fn signal(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// Waits for the first signal; at once if it has come. May be dropped and called again.
+    pub(crate) async fn asked(&mut self) {
+        if self.deadline.is_none() {
+            self.signal().await;
+            self.deadline = Some(Instant::now() + FINISH_WITHIN);
+        }
+    }
+
+    /// Whether a signal has come.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.deadline.is_some()
     }
 
     /// Waits for `work`, or for a signal.
@@ -44,14 +59,12 @@ impl Stop {
         }
     }
 
-    /// Waits for work that is finished even when a signal comes, unless that takes too long.
-    ///
-    /// Returns what came of it, and whether a signal came.
-    pub(crate) async fn finish<T>(&mut self, work: impl Future<Output = T>) -> (Option<T>, bool) {
+    /// Waits for work that is finished even when a signal comes or has come; `None` if it takes too long then.
+    pub(crate) async fn finish<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         match self.or(&mut work).await {
-            Ok(outcome) => (Some(outcome), false),
-            Err(Stopped) => (timeout(FINISH_WITHIN, work).await.ok(), true),
+            Ok(outcome) => Some(outcome),
+            Err(Stopped) => timeout_at(self.deadline?, work).await.ok(),
         }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) async fn run(args: StreamArgs) -> anyhow::Result<()> {
         left: args.max.unwrap_or(u64::MAX),
         idle_exit: args.idle_exit,
         idle_since: Instant::now(),
+        is_stuck: false,
         stop,
         args,
     };
@@ -66,6 +67,9 @@ async fn begin(client: &Client, args: &StreamArgs) -> anyhow::Result<Consumer<Ch
                 let error = anyhow::Error::new(error);
                 let wait = ASK_AGAIN.as_secs();
                 output::say(format!("{error:#}, asking again where now is in {wait} s"));
+                if output::stdout_is_closed() {
+                    return Err(StdoutClosed.into());
+                }
                 sleep(ASK_AGAIN).await;
             }
             Err(error) => return Err(explain(error, args)),
@@ -107,6 +111,8 @@ struct Stream {
     left: u64,
     idle_exit: Option<Duration>,
     idle_since: Instant,
+    /// Lines that nobody reads were given up on; the bar is still theirs.
+    is_stuck: bool,
     stop: Stop,
 }
 
@@ -120,22 +126,36 @@ enum Next {
 impl Stream {
     async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.until_the_end().await;
-        let (saved, _) = self.stop.finish(self.consumer.save()).await;
-        self.view.end();
+        let saved = self.stop.finish(self.consumer.save()).await;
+        if !self.is_stuck {
+            self.view.end();
+        }
         outcome?;
-        saved.unwrap_or(Ok(())).context("the last lines may come again")
+        match saved {
+            Some(saved) => saved.context("the last lines may come again"),
+            None => {
+                output::say(
+                    "the checkpoint could not be saved in time, the last lines may come again",
+                );
+                Ok(())
+            }
+        }
     }
 
     async fn until_the_end(&mut self) -> anyhow::Result<()> {
         while self.left > 0 {
             match self.next().await {
                 Next::Event(Ok(Event::Notification(first))) => {
-                    if self.print(first).await? {
-                        break;
-                    }
+                    self.print(first).await?;
                     self.idle_since = Instant::now();
                 }
-                Next::Event(event) => self.note(event)?,
+                Next::Event(event) => {
+                    self.note(event)?;
+                    // What is no notification may come so fast that nothing else is looked at.
+                    if self.idle_exit.is_some_and(|idle| self.idle_since.elapsed() >= idle) {
+                        break;
+                    }
+                }
                 Next::Look if output::stdout_is_closed() => return Err(StdoutClosed.into()),
                 Next::Look => self.view.look(),
                 Next::Idle | Next::Stopped => break,
@@ -165,9 +185,7 @@ impl Stream {
     }
 
     /// Prints a notification, and others that have come already if no checkpoint has to follow each; then they are handled.
-    ///
-    /// Returns whether a signal came.
-    async fn print(&mut self, first: Notification) -> anyhow::Result<bool> {
+    async fn print(&mut self, first: Notification) -> anyhow::Result<()> {
         let mut printed = vec![first];
         let mut after = None;
         let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.print_at_once);
@@ -179,21 +197,20 @@ impl Stream {
             }
         }
         let printing = output::print_above(self.view.bar(), self.lines(&printed)?);
-        let (outcome, mut stopped) = self.stop.finish(printing).await;
-        // Not printed to its end: not handled.
-        let Some(outcome) = outcome else { return Ok(true) };
+        let Some(outcome) = self.stop.finish(printing).await else {
+            // A signal came, and nobody reads: not printed to its end is not handled.
+            self.is_stuck = true;
+            return Ok(());
+        };
         outcome?;
         for notification in &printed {
-            let (saved, signal) = self.stop.finish(self.consumer.ack(notification)).await;
-            stopped |= signal;
+            // Given up for a signal, it is not saved, and said so at the end.
+            let saved = self.stop.finish(self.consumer.ack(notification)).await;
             saved.unwrap_or(Ok(())).map_err(|error| explain(error, &self.args))?;
         }
         self.left -= printed.len() as u64;
         self.view.printed(&printed, self.consumer.cursor());
-        if let Some(event) = after {
-            self.note(event)?;
-        }
-        Ok(stopped)
+        after.map_or(Ok(()), |event| self.note(event))
     }
 
     fn lines(&self, notifications: &[Notification]) -> anyhow::Result<Vec<u8>> {

@@ -125,6 +125,8 @@ impl Place {
                 self.tail = self.tail.max(position.tail.unwrap_or_default());
                 return true;
             }
+            // A poll beside a stream that is held back has failed: it is still polling.
+            Status::Waiting { .. } if matches!(self.connection, Connection::Polling) => {}
             Status::Waiting { wait, .. } => {
                 self.connection = Connection::Waiting(Instant::now() + *wait);
             }

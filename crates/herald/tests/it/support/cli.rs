@@ -1,7 +1,7 @@
 //! The binary as a command: what it printed, and how it ended.
 
 use std::{
-    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{Child, ChildStdout, Stdio},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn run_with_input(args: &[&str], input: &str) -> Ended {
 pub(crate) struct Running {
     child: Child,
     /// `None` once nobody reads it any more.
-    stdout: Option<Lines<BufReader<ChildStdout>>>,
+    stdout: Option<BufReader<ChildStdout>>,
 }
 
 impl Running {
@@ -58,7 +58,7 @@ impl Running {
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is piped");
-        Self { child, stdout: Some(BufReader::new(stdout).lines()) }
+        Self { child, stdout: Some(BufReader::new(stdout)) }
     }
 
     /// Writes to its stdin and closes that.
@@ -69,7 +69,24 @@ impl Running {
 
     /// The next line that it prints, or `None` when it has closed stdout.
     pub(crate) fn line(&mut self) -> Option<String> {
-        self.stdout.as_mut()?.next()?.ok()
+        let mut line = String::new();
+        let read = self.stdout.as_mut()?.read_line(&mut line).ok()?;
+        (read > 0).then(|| line.trim_end_matches('\n').to_owned())
+    }
+
+    /// Waits until it writes no more to stdout, which nobody reads: the pipe is full but for what its pages leave over.
+    pub(crate) fn is_stuck(&self) {
+        let stdout = self.stdout.as_ref().expect("stdout is still there").get_ref();
+        let half = rustix::pipe::fcntl_getpipe_size(stdout).expect("a pipe") as u64 / 2;
+        let mut before = 0;
+        loop {
+            let waiting = rustix::io::ioctl_fionread(stdout).expect("a pipe");
+            if waiting > half && waiting == before {
+                return;
+            }
+            before = waiting;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     /// Sends a signal by its name.
