@@ -267,6 +267,8 @@ impl<S: Source> Run<S> {
 
     fn on_page(&mut self, page: Result<Page, Error>) -> Result<(), Error> {
         let Some(polling) = &mut self.polling else { return Ok(()) };
+        // After an error that ends it, too, if there is a further call.
+        polling.due = Instant::now() + POLL_INTERVAL;
         let page = match page {
             Ok(page) => page,
             Err(error) if error.is_retryable() => {
@@ -288,9 +290,8 @@ impl<S: Source> Run<S> {
         if let Some(until) = page.until {
             self.look(until);
         }
-        if let Some(polling) = &mut self.polling {
-            let pause = if more { Duration::ZERO } else { POLL_INTERVAL };
-            polling.due = Instant::now() + pause;
+        if more && let Some(polling) = &mut self.polling {
+            polling.due = Instant::now();
         }
         Ok(())
     }

@@ -417,3 +417,14 @@ async fn until_moves_where_the_next_connection_begins() {
     assert_eq!(test.opened(), [(0, 5), (500, 45)]);
     assert!(test.begun.elapsed() >= Duration::from_secs(5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_after_a_poll_that_ended_the_run_polls_no_sooner_than_others() {
+    let pages = [Err(status(403, None)), Err(status(403, None))];
+    let mut test = Test::with([Try::Hangs, Try::Hangs, Try::Hangs], pages, 1.0);
+    for _ in 0..2 {
+        assert!(test.error().await.to_string().contains("403"));
+    }
+    test.offsets(4).await;
+    assert_eq!(test.polled(), [(15_000, 5), (20_000, 5)]);
+}
