@@ -119,6 +119,8 @@ struct Open {
     connected_at: Option<Instant>,
     /// Since when the connection has kept us waiting: time that the caller spends elsewhere is no silence.
     waiting_since: Option<Instant>,
+    /// When the last piece came, if it was waited for.
+    came_at: Option<Instant>,
     /// When the last comment came, if nothing else has come since.
     last_comment: Option<Instant>,
     longest_gap: Duration,
@@ -351,6 +353,7 @@ impl Open {
             connected_by,
             connected_at: None,
             waiting_since: None,
+            came_at: None,
             last_comment: None,
             longest_gap: Duration::ZERO,
         }
@@ -369,10 +372,8 @@ impl Open {
 
     async fn piece(&mut self) -> Result<bytes::Bytes, Error> {
         if let Some(piece) = self.bytes.next().now_or_never() {
-            if self.waiting_since.take().is_none() {
-                // It had come while the caller was elsewhere, nobody knows when.
-                self.last_comment = None;
-            }
+            // It may have come while the caller was elsewhere, nobody knows when.
+            (self.waiting_since, self.came_at) = (None, None);
             return piece.unwrap_or(Err(Error::Ended));
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
@@ -382,17 +383,17 @@ impl Open {
             None => (self.connected_by, Error::NotConnected(CONNECTED_WITHIN)),
         };
         let piece = timeout_at(deadline, self.bytes.next()).await.map_err(|_| error)?;
-        self.waiting_since = None;
+        (self.waiting_since, self.came_at) = (None, Some(Instant::now()));
         piece.unwrap_or(Err(Error::Ended))
     }
 
     fn note_gap(&mut self, item: &Item) {
         match item {
             Item::Comment(_) => {
-                let now = Instant::now();
-                if let Some(last) = self.last_comment.replace(now) {
+                if let (Some(last), Some(now)) = (self.last_comment, self.came_at) {
                     self.longest_gap = self.longest_gap.max(now - last);
                 }
+                self.last_comment = self.came_at;
             }
             Item::Event(_) => self.last_comment = None,
             Item::Retry(_) => {}

@@ -428,3 +428,23 @@ async fn a_call_after_a_poll_that_ended_the_run_polls_no_sooner_than_others() {
     test.offsets(4).await;
     assert_eq!(test.polled(), [(15_000, 5), (20_000, 5)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn time_that_the_caller_spends_elsewhere_is_no_gap_between_comments() {
+    let comments = [(1000, ": until 6\n\n"), (15_000, ": until 7\n\n: until 8\n\n")];
+    // Away after a call that was dropped while it waited, and between two comments of one piece.
+    for (outputs, away) in [(2, 16_000), (3, 40_000)] {
+        let mut test =
+            Test::new([opens_slowly(&comments, Then::Silence), opens(&[], Then::Silence)]);
+        for _ in 0..outputs {
+            test.run.next().await.unwrap();
+        }
+        if outputs == 2 {
+            timeout(Duration::from_secs(1), test.run.next()).await.unwrap_err();
+        }
+        sleep(Duration::from_millis(away)).await;
+        let back = millis(test.begun);
+        test.offsets(120).await;
+        assert_eq!(test.opened()[1].0, back + 45_000 + 500);
+    }
+}
