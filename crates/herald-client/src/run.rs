@@ -166,7 +166,7 @@ impl<S: Source> Run<S> {
                 page = polling => self.on_page(page),
             };
             if let Err(error) = outcome {
-                let until = Instant::now() + self.backoff.wait(self.source.random(), None);
+                let until = Instant::now() + self.wait(None);
                 self.link = Link::Wait { until };
                 return Err(error);
             }
@@ -241,19 +241,19 @@ impl<S: Source> Run<S> {
     }
 
     fn on_failure(&mut self, mut error: Error) -> Result<(), Error> {
-        if let Link::Open(open) = &self.link {
-            if let Some(connected_at) = open.connected_at {
-                self.backoff.good_for(connected_at.elapsed());
-            } else if error.is_retryable()
-                && self.held_back_since.is_some_and(|since| since.elapsed() >= CONNECTED_WITHIN)
-            {
-                error = Error::NotConnected(CONNECTED_WITHIN);
-            }
-        }
         if !error.is_retryable() {
             return Err(error);
         }
-        let mut wait = self.backoff.wait(self.source.random(), error.retry_after());
+        match &self.link {
+            Link::Open(open) if open.connected_at.is_none() => {
+                if self.held_back_since.is_some_and(|since| since.elapsed() >= CONNECTED_WITHIN) {
+                    error = Error::NotConnected(CONNECTED_WITHIN);
+                }
+            }
+            // What cannot be opened is not held back.
+            Link::Open(_) | Link::Opening { .. } | Link::Wait { .. } => self.held_back_since = None,
+        }
+        let mut wait = self.wait(error.retry_after());
         if let Error::NotConnected(_) = error {
             wait = STREAM_AGAIN + STREAM_AGAIN.mul_f64(self.source.random());
             self.polling.get_or_insert_with(Polling::new);
@@ -265,6 +265,16 @@ impl<S: Source> Run<S> {
             Status::Waiting { error, wait }
         });
         Ok(())
+    }
+
+    /// How long until the next stream, now that this one has failed.
+    fn wait(&mut self, retry_after: Option<Duration>) -> Duration {
+        if let Link::Open(open) = &self.link
+            && let Some(connected_at) = open.connected_at
+        {
+            self.backoff.good_for(connected_at.elapsed());
+        }
+        self.backoff.wait(self.source.random(), retry_after)
     }
 
     fn on_page(&mut self, page: Result<Page, Error>) -> Result<(), Error> {

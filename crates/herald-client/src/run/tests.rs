@@ -448,3 +448,14 @@ async fn time_that_the_caller_spends_elsewhere_is_no_gap_between_comments() {
         assert_eq!(test.opened()[1].0, back + 45_000 + 500);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_good_forgets_earlier_failures_even_if_it_ends_with_nonsense() {
+    let failures = (0..3).map(|_| Try::Fails(status(503, None)));
+    let nonsense = opens_slowly(&[(30_000, "event: notification\ndata: 6\n\n")], Then::Silence);
+    let mut test = Test::new(failures.chain([nonsense, opens(&[SIX], Then::Silence)]));
+    assert!(matches!(test.error().await, Error::Undecodable { .. }));
+    assert_eq!(test.offsets(10).await, [6]);
+    let times: Vec<_> = test.opened().into_iter().map(|(time, _)| time).collect();
+    assert_eq!(times[4] - times[3], 30_000 + 500);
+}
