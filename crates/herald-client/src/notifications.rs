@@ -9,12 +9,12 @@ use std::{
 };
 
 use futures_util::future::poll_fn;
-use herald_types::Offset;
+use herald_types::{HerId, Offset};
 
 use crate::{
     Client, Cursor, Error, LogPosition, Notification,
     cursor::Progress,
-    run::{Output, Run, Server},
+    run::{Output, Run, Server, Source},
 };
 
 /// What a client learns from [`Notifications::next`].
@@ -102,7 +102,7 @@ fn chain(error: &Error) -> String {
 /// page or one piece of a stream in memory for each connection.
 pub struct Notifications {
     cursor: Cursor,
-    runs: Vec<Run<Server>>,
+    runs: Vec<Run<Box<dyn Source>>>,
     progress: Vec<Progress>,
     history: Arc<OnceLock<uuid::Uuid>>,
     /// Which run is asked first, so that a busy one does not starve the others.
@@ -117,12 +117,21 @@ impl fmt::Debug for Notifications {
 
 impl Notifications {
     pub(crate) fn new(client: &Client, cursor: Cursor) -> Self {
+        Self::over(cursor, |receivers| {
+            Box::new(Server { client: client.clone(), receivers: receivers.into() })
+        })
+    }
+
+    /// The same with whatever stands for a server, one for the receivers of each run.
+    pub(crate) fn over(
+        cursor: Cursor,
+        mut source: impl FnMut(&[HerId]) -> Box<dyn Source>,
+    ) -> Self {
         let history = Arc::new(cursor.history().map_or_else(OnceLock::new, OnceLock::from));
-        let run = |(receivers, after): (&[herald_types::HerId], Offset)| {
-            let source = Server { client: client.clone(), receivers: receivers.into() };
-            Run::new(source, after, Arc::clone(&history))
-        };
-        let runs = cursor.runs().map(run).collect();
+        let runs = cursor.runs();
+        let runs = runs
+            .map(|(receivers, after)| Run::new(source(receivers), after, Arc::clone(&history)))
+            .collect();
         let progress = cursor.offsets().iter().copied().map(Progress::new).collect();
         Self { cursor, runs, progress, history, turn: 0 }
     }

@@ -51,6 +51,20 @@ pub(crate) trait Source: Send {
     fn random(&mut self) -> f64;
 }
 
+impl Source for Box<dyn Source> {
+    fn open(&self, after: Offset) -> BoxFuture<'static, Result<Opened, Error>> {
+        (**self).open(after)
+    }
+
+    fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>> {
+        (**self).page(after)
+    }
+
+    fn random(&mut self) -> f64 {
+        (**self).random()
+    }
+}
+
 /// A server, asked for the receivers of one run.
 pub(crate) struct Server {
     pub(crate) client: Client,
