@@ -450,4 +450,6 @@ fn read_until(comment: &[u8]) -> Option<Offset> {
 }
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
