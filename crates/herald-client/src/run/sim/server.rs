@@ -12,7 +12,7 @@ use super::{
     weather::{Closing, Kind, Log, Terminal, Trouble, Weather},
     *,
 };
-use crate::Refusal;
+use crate::{Refusal, TransportError};
 
 pub(super) const HISTORY: Uuid = Uuid::from_u128(1);
 
@@ -244,7 +244,8 @@ impl World {
             lock(&self.judge).reaches(until.map_or(last, Offset::get));
         }
         lock(&self.judge).paged(self.now(), last > after && !other);
-        Page { notifications, until, position: self.position(after, behind, history) }
+        let position = self.position(after, behind, history);
+        Page { notifications, until, position, run: 0, last: Offset::ZERO }
     }
 }
 
@@ -334,5 +335,5 @@ pub(super) async fn no_connection() -> Error {
         client.build().unwrap()
     });
     let error = CLIENT.get("http://nowhere.example").send().await.unwrap_err();
-    Error::Transport(error.without_url())
+    Error::Transport(TransportError::new(error))
 }
