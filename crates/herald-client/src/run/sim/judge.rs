@@ -25,11 +25,15 @@ pub(super) struct Judge {
     failures: u32,
     hint: Duration,
     connected_at: Option<Duration>,
+    /// Since when streams open and none of them has connected; one that cannot be opened is another matter.
+    held_back_since: Option<Duration>,
     comments: Comments,
     /// What the next request has to ask for: all up to here has come, or is known not to exist.
     pub(super) after: u64,
     /// A failure whose wait is still to be drawn: when, its floor and its bound.
     failed: Option<(Duration, Duration, Duration)>,
+    /// A stream was held back, which ended it: when the next one comes is the second draw.
+    held_back_at: Option<Duration>,
     /// The same of a poll.
     page_failed: Option<(Duration, Duration, Duration)>,
     page_failures: u32,
@@ -67,9 +71,11 @@ impl Judge {
             failures: 0,
             hint: Duration::ZERO,
             connected_at: None,
+            held_back_since: None,
             comments: Comments::default(),
             after,
             failed: None,
+            held_back_at: None,
             page_failed: None,
             page_failures: 0,
             last_draw: 0.0,
@@ -151,6 +157,8 @@ impl Judge {
         self.last_draw = random;
         if let Some((at, floor, bound)) = self.failed.take() {
             self.open_due = Some(at + floor + bound.mul_f64(random));
+        } else if let Some(at) = self.held_back_at.take() {
+            self.open_due = Some(at + seconds(25) + seconds(25).mul_f64(random));
         } else if let Some((at, floor, bound)) = self.page_failed.take() {
             self.page_due = at + (floor + bound.mul_f64(random)).max(seconds(5));
         }
@@ -163,6 +171,7 @@ impl Judge {
     pub(super) fn connected(&mut self, now: Duration) {
         self.event();
         self.connected_at.get_or_insert(now);
+        self.held_back_since = None;
         self.polling = false;
     }
 
@@ -186,8 +195,36 @@ impl Judge {
         (self.comments.last, self.comments.last_seen) = (Some(arrived), seen);
     }
 
-    /// The server has failed the client: its wait begins.
+    /// A stream is there, if only its head.
+    pub(super) fn opened(&mut self, now: Duration) {
+        self.held_back_since.get_or_insert(now);
+    }
+
+    /// A stream cannot be opened.
     pub(super) fn fails(&mut self, now: Duration, retry_after: Duration) {
+        self.held_back_since = None;
+        self.waits(now, retry_after);
+    }
+
+    /// An open stream has ended.
+    pub(super) fn ended(&mut self, now: Duration) {
+        self.waits(now, Duration::ZERO);
+        if self.connected_at.is_some() {
+            self.held_back_since = None;
+        } else if self.held_back_since.is_some_and(|since| now - since >= seconds(15)) {
+            self.held_back_at = Some(now);
+            self.polls(now);
+        }
+    }
+
+    fn polls(&mut self, now: Duration) {
+        if !std::mem::replace(&mut self.polling, true) {
+            (self.page_due, self.page_failures) = (now, 0);
+        }
+    }
+
+    /// The server has failed the client: its wait begins.
+    fn waits(&mut self, now: Duration, retry_after: Duration) {
         let floor = self.hint.max(retry_after.min(seconds(300)));
         let bound = self.bound(now);
         self.failed = Some((now, floor, bound));
@@ -195,7 +232,7 @@ impl Judge {
 
     pub(super) fn ends_it(&mut self, now: Duration, terminal: Terminal) {
         self.given.push_back((now, terminal));
-        self.fails(now, Duration::ZERO);
+        self.waits(now, Duration::ZERO);
     }
 
     pub(super) fn page_ends_it(&mut self, now: Duration, terminal: Terminal) {
@@ -226,9 +263,7 @@ impl Judge {
             let on_time = within == seconds(15) || now == self.entered;
             assert!(on_time, "waited {within:?} for `connected`");
             self.bound(now);
-            if !std::mem::replace(&mut self.polling, true) {
-                (self.page_due, self.page_failures) = (now, 0);
-            }
+            self.polls(now);
             let again = seconds(25);
             self.open_due = Some(now + again + again.mul_f64(self.last_draw));
         }

@@ -159,6 +159,7 @@ impl Source for Server {
             if let Some(Fault::Terminal(Terminal::Undecodable)) = fault {
                 stream.poison();
             }
+            lock(&stream.world().judge).opened(stream.world().now());
             Ok(Opened { position, bytes: stream.bytes() })
         }
         .boxed()

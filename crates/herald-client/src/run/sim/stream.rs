@@ -99,7 +99,7 @@ impl Stream {
         .boxed()
     }
 
-    fn world(&self) -> &World {
+    pub(super) fn world(&self) -> &World {
         &self.link.0
     }
 
@@ -144,7 +144,7 @@ impl Stream {
     }
 
     fn ended(&self) {
-        lock(&self.world().judge).fails(self.world().now(), Duration::ZERO);
+        lock(&self.world().judge).ended(self.world().now());
     }
 
     /// The next piece: all that is there, or some of it, up to where the stream is cut.
