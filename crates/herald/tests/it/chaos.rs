@@ -8,6 +8,8 @@
 mod answers;
 mod cuts;
 mod holes;
+mod mixed;
+mod restarts;
 
 use herald_client::{Client, Cursor, Event, Notification, Notifications, Status, types::Offset};
 use rand::{SeedableRng as _, rngs::StdRng};

@@ -14,6 +14,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use crate::support::{
     http::{Events, client, poll, poll_through},
     server::{Server, herald},
+    setting,
 };
 
 /// Producers at work at the same time.
@@ -26,11 +27,6 @@ const KILL_WITHIN: Duration = Duration::from_millis(500);
 const KILL_START_WITHIN: Duration = Duration::from_millis(60);
 /// One round in so many kills a start instead.
 const START_KILLED_IN: f64 = 0.2;
-
-/// A number from the environment, as `cargo xtask crash` sets it.
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo xtask crash"]

@@ -6,3 +6,8 @@ pub(crate) mod failing_sync;
 pub(crate) mod http;
 pub(crate) mod proxy;
 pub(crate) mod server;
+
+/// A number from the environment.
+pub(crate) fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}

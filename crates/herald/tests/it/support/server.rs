@@ -100,6 +100,11 @@ impl Server {
 
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(mut self) -> ExitStatus {
+        self.terminate()
+    }
+
+    /// SIGTERM, and how it ended; for a server that has a place to be replaced in.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
         self.child.wait().expect("a child")
     }
