@@ -10,6 +10,7 @@ mod cli_usage;
 mod crash;
 mod foreign;
 mod full_disk;
+mod kill;
 mod metrics;
 mod poisoned;
 mod restart;
