@@ -186,4 +186,10 @@ pub const ROWS: &[Row] = &[
         name: "what idleness and storing cost",
         measure: upkeep::idle,
     },
+    Row {
+        number: 18,
+        is_smoked: true,
+        name: "a million notifications in the client",
+        measure: replay::client,
+    },
 ];

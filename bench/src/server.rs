@@ -43,6 +43,21 @@ impl Drop for Server {
     }
 }
 
+/// The CPU time that the programs have used which this process has started and waited for, in seconds.
+///
+/// # Errors
+/// When the system does not say.
+pub fn children_cpu_seconds() -> anyhow::Result<f64> {
+    seconds_in(&fs::read_to_string("/proc/self/stat")?, 13)
+}
+
+/// Two fields of `/proc/…/stat` that follow each other: time in user and in kernel mode.
+fn seconds_in(stat: &str, field: usize) -> anyhow::Result<f64> {
+    let fields = stat.rsplit_once(") ").context("no fields")?.1;
+    let ticks = fields.split_whitespace().skip(field).take(2);
+    Ok(ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+}
+
 /// Two ports that nobody has at this moment.
 fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
     // Both are held until both are known, or they might be the same.
@@ -242,10 +257,7 @@ impl Server {
     /// # Errors
     /// When the system does not say.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = self.proc("stat")?;
-        let fields = stat.rsplit_once(") ").context("no fields")?.1;
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        Ok(ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+        seconds_in(&self.proc("stat")?, 11)
     }
 
     /// Does something, and says how much CPU time the server used meanwhile, in seconds.

@@ -1,6 +1,7 @@
 //! The limit of a stream: hyper that writes prepared Server-Sent Events to its open streams, frame by frame.
 //!
-//! `GET /notifications/stream?HerIds=N` opens a stream; with `&Replay=M` it gets M prepared events at once.
+//! `GET /notifications/stream?HerIds=N` opens a stream; with `&Replay=M` it gets M prepared events at once, with
+//! `&Offset=0` those that `--ascending` asks for.
 //! `POST /notifications?To=N&Count=K&Over=R&Step=S` reads its body, writes K prepared events to the streams of the R HER-ids
 //! N, N + S, … in turn, and answers as Herald does. Nothing is parsed, numbered or stored.
 
@@ -8,6 +9,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fs,
+    io::Write as _,
     net::SocketAddr,
     path::PathBuf,
     pin::Pin,
@@ -24,6 +26,7 @@ use hyper::{
     Method, Request, Response,
     body::{Body, Frame, Incoming},
 };
+use memchr::memmem;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 #[derive(Parser)]
@@ -37,6 +40,9 @@ struct Args {
     /// The body of Herald's answer to an append
     #[arg(long)]
     answer: PathBuf,
+    /// Also prepare so many events, alike but for their offsets, which ascend from 1
+    #[arg(long, default_value_t = 0)]
+    ascending: u64,
 }
 
 /// How many bytes a piece of a replay has: what hyper writes fastest.
@@ -51,6 +57,7 @@ struct Shared {
     event: Bytes,
     replay_piece: Bytes,
     replay_events: u64,
+    ascending: Bytes,
     answer: Bytes,
 }
 
@@ -62,17 +69,30 @@ fn main() -> anyhow::Result<()> {
         open: Mutex::default(),
         replay_piece: event.repeat(count).into(),
         replay_events: count as u64,
+        ascending: ascending(str::from_utf8(&event)?, args.ascending)?,
         event: event.into(),
         answer: fs::read(&args.answer).context("could not read the answer")?.into(),
     });
     serve(args.listen, move |request| answer(Arc::clone(&shared), request))
 }
 
+/// Events like `event` with the offsets from 1 to `count`.
+fn ascending(event: &str, count: u64) -> anyhow::Result<Bytes> {
+    let (_, rest) = event.split_once("\nevent: ").context("an event with an id and a type")?;
+    let (start, _) = rest.rsplit_once("\"offset\":").context("an event with an offset")?;
+    let mut events = Vec::new();
+    for offset in 1..=count {
+        write!(events, "id: {offset}\nevent: {start}\"offset\":{offset}}}\n\n")?;
+    }
+    Ok(events.into())
+}
+
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     let query = request.uri().query().unwrap_or("").to_owned();
     let number = |name| number_in(&query, name);
     if request.method() == Method::GET {
-        return stream(&shared, number("HerIds").unwrap_or(0), number("Replay"));
+        let ascending = number("Offset") == Some(0);
+        return stream(&shared, number("HerIds").unwrap_or(0), number("Replay"), ascending);
     }
     let _ = request.into_body().collect().await;
     let (first, count) = (number("To").unwrap_or(0), number("Count").unwrap_or(1));
@@ -89,14 +109,19 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
     answer
 }
 
-fn stream(shared: &Arc<Shared>, her_id: u64, replay: Option<u64>) -> Answer {
+fn stream(shared: &Arc<Shared>, her_id: u64, replay: Option<u64>, ascending: bool) -> Answer {
     let (sender, receiver) = unbounded_channel();
     let _ = sender.send(CONNECTED);
     if replay.is_none() {
         let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.entry(her_id).or_default().push(sender);
     }
-    let body = Events { receiver, replay: replay.unwrap_or(0), shared: Arc::clone(shared) };
+    let body = Events {
+        receiver,
+        replay: replay.unwrap_or(0),
+        ascending: if ascending { shared.ascending.clone() } else { Bytes::new() },
+        shared: Arc::clone(shared),
+    };
     let answer = Response::builder()
         .header("content-type", "text/event-stream")
         .header("cache-control", "no-store")
@@ -108,6 +133,7 @@ fn stream(shared: &Arc<Shared>, her_id: u64, replay: Option<u64>) -> Answer {
 struct Events {
     receiver: UnboundedReceiver<Bytes>,
     replay: u64,
+    ascending: Bytes,
     shared: Arc<Shared>,
 }
 
@@ -121,6 +147,12 @@ impl Body for Events {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Poll::Ready(Some(event)) = self.receiver.poll_recv(cx) {
             return Poll::Ready(Some(Ok(Frame::data(event))));
+        }
+        if !self.ascending.is_empty() {
+            // Whole events, as Herald's chunks have: a reader that counts lines does not see one that a chunk's end cuts.
+            let most = self.ascending.len().min(REPLAY_BYTES);
+            let end = memmem::rfind(&self.ascending[..most], b"\n\n").map_or(most, |at| at + 2);
+            return Poll::Ready(Some(Ok(Frame::data(self.ascending.split_to(end)))));
         }
         match self.replay {
             0 => Poll::Pending,
