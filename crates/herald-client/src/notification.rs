@@ -36,7 +36,10 @@ impl Notification {
     /// [`Undecodable`] for anything else.
     pub fn parse(raw: Bytes) -> Result<Self, Undecodable> {
         let text = str::from_utf8(&raw).map_err(serde::de::Error::custom);
-        let Place { offset } = read_object(text.map_err(Undecodable)?.as_bytes())?;
+        let text = text.map_err(Undecodable)?;
+        ensure_no_array(text.as_bytes())?;
+        // From text and not from bytes, whose keys would be looked at for UTF-8 once more, each by itself.
+        let Place { offset } = serde_json::from_str(text)?;
         Ok(Self { raw: one_line(raw), offset, run: 0 })
     }
 
@@ -100,11 +103,15 @@ pub(crate) fn read_time<'de, D: serde::Deserializer<'de>>(
 
 /// A JSON object and not an array, which serde would read as the fields in their order.
 pub(crate) fn read_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
-    let first = json.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'[') {
+    ensure_no_array(json)?;
+    serde_json::from_slice(json)
+}
+
+fn ensure_no_array(json: &[u8]) -> serde_json::Result<()> {
+    if json.trim_ascii_start().starts_with(b"[") {
         return Err(serde::de::Error::custom("an array where an object should be"));
     }
-    serde_json::from_slice(json)
+    Ok(())
 }
 
 /// Each element of a JSON array as its own bytes, which share the body's memory.
