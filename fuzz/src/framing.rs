@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use herald_client::sse::{Item, Parser};
 use herald_types::{
     Draft, HerId, NotificationType, Offset,
@@ -50,7 +49,7 @@ fn written_reads_back(lines: &[u8], cut: usize) {
     assert!(matches!(connected, Some(Item::Event(event)) if event.name == "connected"));
     for (offset, body) in bodies {
         let Some(Item::Event(event)) = items.next() else { panic!("no event for {offset}") };
-        assert_eq!((event.name.as_str(), &event.data), ("notification", &Bytes::from(body)));
+        assert_eq!((event.name.as_str(), event.data.as_bytes()), ("notification", &body[..]));
         assert_eq!(event.last_id, offset.to_string());
         let comment = items.next();
         assert_eq!(comment, Some(Item::Comment(format!(" until {offset}").into())));

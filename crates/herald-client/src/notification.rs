@@ -36,11 +36,14 @@ impl Notification {
     /// [`Undecodable`] for anything else.
     pub fn parse(raw: Bytes) -> Result<Self, Undecodable> {
         let text = str::from_utf8(&raw).map_err(serde::de::Error::custom);
-        let text = text.map_err(Undecodable)?;
-        ensure_no_array(text.as_bytes())?;
-        // From text and not from bytes, whose keys would be looked at for UTF-8 once more, each by itself.
-        let Place { offset } = serde_json::from_str(text)?;
+        let offset = read_offset(text.map_err(Undecodable)?)?;
         Ok(Self { raw: one_line(raw), offset, run: 0 })
+    }
+
+    /// The same of what is known to be UTF-8.
+    pub(crate) fn parse_text(text: String) -> Result<Self, Undecodable> {
+        let offset = read_offset(&text)?;
+        Ok(Self { raw: one_line(text.into()), offset, run: 0 })
     }
 
     /// The server's object on one line.
@@ -99,6 +102,13 @@ pub(crate) fn read_time<'de, D: serde::Deserializer<'de>>(
     let Some(text) = Option::<String>::deserialize(input)? else { return Ok(None) };
     let without_offset = || TimeZone::UTC.to_timestamp(text.parse::<civil::DateTime>()?);
     text.parse().or_else(|_| without_offset()).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// From text and not from bytes, whose keys would be looked at for UTF-8 once more, each by itself.
+fn read_offset(object: &str) -> serde_json::Result<Offset> {
+    ensure_no_array(object.as_bytes())?;
+    let Place { offset } = serde_json::from_str(object)?;
+    Ok(offset)
 }
 
 /// A JSON object and not an array, which serde would read as the fields in their order.

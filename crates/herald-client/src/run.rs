@@ -234,7 +234,7 @@ impl<S: Source> Run<S> {
             Item::Event(event) if event.name == "connected" => self.on_connected(),
             Item::Event(event) if event.name == "notification" => {
                 self.on_connected();
-                let notification = Notification::parse(event.data)
+                let notification = Notification::parse_text(event.data)
                     .map_err(|source| undecodable("a notification", source))?;
                 self.hand_on(notification);
             }

@@ -3,7 +3,7 @@
 //! Two things that a reader of events alone would not need are here because a client that must notice a dead connection
 //! does: comments come out too, and nothing grows without bound.
 
-use std::{mem, time::Duration};
+use std::{borrow::Cow, mem, time::Duration};
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ pub struct Event {
     /// Its type; `message` if the stream does not say.
     pub name: String,
     /// Its `data` lines joined by line feeds, without the last one's end.
-    pub data: Bytes,
+    pub data: String,
     /// The newest id that the stream has given, here or earlier.
     pub last_id: String,
 }
@@ -140,15 +140,18 @@ impl Parser {
             None => (line, &b""[..]),
         };
         match field {
-            b"event" => self.name = text(value),
+            b"event" => self.name = text(value).into_owned(),
             b"data" => match &mut self.data {
-                None => self.data = Some(text(value)),
+                None => self.data = Some(text(value).into_owned()),
                 Some(data) => {
                     data.push('\n');
                     data.push_str(&text(value));
                 }
             },
-            b"id" if !value.contains(&0) => self.last_id = text(value),
+            b"id" if !value.contains(&0) => {
+                self.last_id.clear();
+                self.last_id.push_str(&text(value));
+            }
             b"retry" => return read_retry(value).map(Item::Retry),
             _ => {}
         }
@@ -159,17 +162,14 @@ impl Parser {
         let name = mem::take(&mut self.name);
         let data = self.data.take()?;
         let name = if name.is_empty() { "message".to_owned() } else { name };
-        Some(Item::Event(Event { name, data: data.into(), last_id: self.last_id.clone() }))
+        Some(Item::Event(Event { name, data, last_id: self.last_id.clone() }))
     }
 }
 
 /// An event stream is UTF-8, and what is not is replaced, as when a browser decodes it. Nearly all is, and judging that alone
 /// is faster.
-fn text(value: &[u8]) -> String {
-    match str::from_utf8(value) {
-        Ok(text) => text.to_owned(),
-        Err(_) => String::from_utf8_lossy(value).into_owned(),
-    }
+fn text(value: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
 
 /// Milliseconds in ASCII digits and nothing else; more than fit count as the most.

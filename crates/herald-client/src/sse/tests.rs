@@ -37,8 +37,7 @@ fn event(name: &str, data: &str) -> Item {
 }
 
 fn with_id(name: &str, data: &str, last_id: &str) -> Item {
-    let data = Bytes::copy_from_slice(data.as_bytes());
-    Item::Event(Event { name: name.into(), data, last_id: last_id.into() })
+    Item::Event(Event { name: name.into(), data: data.into(), last_id: last_id.into() })
 }
 
 fn comment(text: &str) -> Item {
