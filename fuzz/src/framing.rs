@@ -50,7 +50,7 @@ fn written_reads_back(lines: &[u8], cut: usize) {
     for (offset, body) in bodies {
         let Some(Item::Event(event)) = items.next() else { panic!("no event for {offset}") };
         assert_eq!((event.name.as_str(), event.data.as_bytes()), ("notification", &body[..]));
-        assert_eq!(event.last_id, offset.to_string());
+        assert_eq!(*event.last_id, *offset.to_string());
         let comment = items.next();
         assert_eq!(comment, Some(Item::Comment(format!(" until {offset}").into())));
     }

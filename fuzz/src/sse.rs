@@ -74,8 +74,8 @@ fn by_the_standard(stream: &[u8]) -> Vec<Item> {
                     let name = if name.is_empty() { "message" } else { &name };
                     items.push(Item::Event(Event {
                         name: name.to_owned(),
-                        data: data.to_owned().into(),
-                        last_id: last_id.clone(),
+                        data: data.to_owned(),
+                        last_id: last_id.as_str().into(),
                     }));
                 }
                 data.clear();

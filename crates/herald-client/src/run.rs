@@ -44,7 +44,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 pub const STREAM_AGAIN: Duration = Duration::from_secs(25);
 
 /// Where a run's bytes come from: a server, or in tests a script.
-pub(crate) trait Source: Send {
+pub(crate) trait Source: Send + Sync {
     fn open(&self, after: Offset) -> BoxFuture<'static, Result<Opened, Error>>;
     fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>>;
     /// A number drawn evenly from 0 up to 1.

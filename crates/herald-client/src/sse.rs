@@ -3,7 +3,7 @@
 //! Two things that a reader of events alone would not need are here because a client that must notice a dead connection
 //! does: comments come out too, and nothing grows without bound.
 
-use std::{borrow::Cow, mem, time::Duration};
+use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -30,8 +30,8 @@ pub struct Event {
     pub name: String,
     /// Its `data` lines joined by line feeds, without the last one's end.
     pub data: String,
-    /// The newest id that the stream has given, here or earlier.
-    pub last_id: String,
+    /// The newest id that the stream has given, here or earlier; shared, since a stream need not give another one.
+    pub last_id: Arc<str>,
 }
 
 /// An event or a line longer than [`EVENT_BYTES_MAX`].
@@ -53,7 +53,7 @@ pub struct Parser {
     name: String,
     /// The `data` lines so far, joined by line feeds.
     data: Option<String>,
-    last_id: String,
+    last_id: Arc<str>,
 }
 
 impl Parser {
@@ -149,8 +149,7 @@ impl Parser {
                 }
             },
             b"id" if !value.contains(&0) => {
-                self.last_id.clear();
-                self.last_id.push_str(&text(value));
+                self.last_id = text(value).into();
             }
             b"retry" => return read_retry(value).map(Item::Retry),
             _ => {}
@@ -162,7 +161,7 @@ impl Parser {
         let name = mem::take(&mut self.name);
         let data = self.data.take()?;
         let name = if name.is_empty() { "message".to_owned() } else { name };
-        Some(Item::Event(Event { name, data, last_id: self.last_id.clone() }))
+        Some(Item::Event(Event { name, data, last_id: Arc::clone(&self.last_id) }))
     }
 }
 

@@ -11,7 +11,9 @@ mod holes;
 mod mixed;
 mod restarts;
 
-use herald_client::{Client, Cursor, Event, Notification, Notifications, Status, types::Offset};
+use herald_client::{
+    Answer, Client, Cursor, Event, Notification, Notifications, Status, types::Offset,
+};
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -137,10 +139,8 @@ async fn append(client: &Client, drafts: &[Draft]) -> u64 {
     loop {
         match client.append_lines(ndjson(drafts).into()).await {
             Ok(appended) => {
-                let answers = appended.answers.iter();
-                let offsets =
-                    answers.map(|answer| http::offset_of(str::from_utf8(answer).unwrap()));
-                return offsets.max().unwrap();
+                let offset = |answer: &Answer| answer.fields().unwrap().offset.get();
+                return appended.answers.iter().map(offset).max().unwrap();
             }
             Err(error) => assert!(error.is_retryable(), "{error}"),
         }

@@ -1,7 +1,10 @@
 //! Gateways that answer for the server, and answers that never arrive.
 
 use futures_util::{StreamExt as _, stream};
-use herald_client::types::{Offset, PageLimit};
+use herald_client::{
+    Cursor,
+    types::{Offset, PageLimit},
+};
 use tokio::{join, sync::watch};
 
 use super::{Log, append, client, drafts, everything, follow};
@@ -95,7 +98,8 @@ async fn pages_and_appends_arrive_whole_with_three_failures_before_each() {
     assert_eq!(log.len(), 50, "each draft is stored once");
 
     let receivers = HER_IDS.map(|her_id| her_id.to_string().parse().unwrap());
-    let mut pages = client.pages(&receivers, Offset::ZERO, PageLimit::new(PAGE).unwrap());
+    let cursor = Cursor::new(receivers, Offset::ZERO).unwrap();
+    let mut pages = client.pages(cursor, PageLimit::new(PAGE).unwrap());
     let mut handed = Vec::new();
     while let Some(page) = pages.next().await.unwrap() {
         handed.extend(page.notifications);

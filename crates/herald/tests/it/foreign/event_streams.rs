@@ -50,8 +50,7 @@ fn ours(stream: &[u8]) -> (Vec<Event>, Vec<String>) {
     while let Some(item) = parser.item().expect("short enough") {
         match item {
             Item::Event(event) => {
-                let data = String::from_utf8(event.data.to_vec()).expect("data is text");
-                events.push((event.name, data, event.last_id));
+                events.push((event.name, event.data, event.last_id.to_string()));
             }
             Item::Comment(text) => {
                 let text = String::from_utf8_lossy(&text);

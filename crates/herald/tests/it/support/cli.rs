@@ -96,12 +96,6 @@ impl Running {
         assert!(sent.expect("kill is a program").success(), "it was still there");
     }
 
-    /// SIGKILL. What it had printed can still be read.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("the command can be killed");
-        self.child.wait().expect("a child");
-    }
-
     /// Waits until it has said something to people.
     pub(crate) fn heard_on_stderr(&mut self) {
         let pipe = self.child.stderr.as_mut().expect("stderr is piped");
