@@ -106,9 +106,47 @@ pub(crate) fn read_time<'de, D: serde::Deserializer<'de>>(
 
 /// From text and not from bytes, whose keys would be looked at for UTF-8 once more, each by itself.
 fn read_offset(object: &str) -> serde_json::Result<Offset> {
+    if let Some(offset) = plain_offset(object.as_bytes()) {
+        return Ok(offset);
+    }
     ensure_no_array(object.as_bytes())?;
     let Place { offset } = serde_json::from_str(object)?;
     Ok(offset)
+}
+
+/// The offset of an object just as Herald writes it, without escapes: nearly all are, and a stored past is read through here.
+///
+/// Whatever this accepts is valid JSON with this offset; what it does not know it leaves to the parser.
+fn plain_offset(object: &[u8]) -> Option<Offset> {
+    fn text<'a>(object: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
+        let rest = object.strip_prefix(before)?;
+        Some(&rest[memchr::memchr(b'"', rest)? + 1..])
+    }
+    fn number<'a>(object: &'a [u8], before: &[u8]) -> Option<(u64, &'a [u8])> {
+        let rest = object.strip_prefix(before)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = rest.split_at(digits);
+        let is_plain = digits == 1 || !number.starts_with(b"0");
+        let number = str::from_utf8(number).ok().filter(|_| is_plain)?.parse().ok()?;
+        Some((number, rest))
+    }
+
+    // Then every quotation mark is one of JSON's own, and no text needs a second look.
+    if object.iter().any(|byte| *byte < b' ' || *byte == b'\\') {
+        return None;
+    }
+    let rest = text(object, br#"{"notificationId":""#)?;
+    let rest = text(rest, br#","relatedMessageId":""#)?;
+    let rest = text(rest, br#","type":""#)?;
+    let (_, rest) = number(rest, br#","notificationReceiverHerId":"#)?;
+    let rest = match number(rest, br#","notificationTriggeredByHerId":"#) {
+        Some((_, rest)) => rest,
+        None => rest.strip_prefix(br#","notificationTriggeredByHerId":null"#)?,
+    };
+    let rest = text(rest, br#","description":""#)?;
+    let rest = text(rest, br#","createdAt":""#)?;
+    let (offset, rest) = number(rest, br#","offset":"#)?;
+    if rest == b"}" { Offset::new(offset) } else { None }
 }
 
 /// A JSON object and not an array, which serde would read as the fields in their order.
@@ -155,6 +193,9 @@ pub(crate) fn one_line(json: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use herald_types::{Draft, NotificationType, wire};
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(json: &str) -> Result<Notification, Undecodable> {
@@ -168,6 +209,54 @@ mod tests {
         assert_eq!(notification.raw(), json);
         assert_eq!(notification.offset(), Offset::MAX);
         assert_eq!(notification.fields().unwrap().kind, "SomethingNew");
+    }
+
+    /// What Herald stores and sends.
+    fn stored(description: Option<&str>, triggered_by: Option<u32>, offset: u64) -> Vec<u8> {
+        let receiver = HerId::new(8_139_764).unwrap();
+        let draft = Draft {
+            triggered_by: triggered_by.and_then(HerId::new),
+            description: description.map(str::to_owned),
+            ..Draft::new(NotificationType::NewMessage, Uuid::from_u128(7), receiver)
+        };
+        let time = wire::time_text("2026-05-08T08:32:15.31Z".parse().unwrap());
+        let mut body = wire::body_start(&draft, Uuid::from_u128(9), &time);
+        wire::finish_body(&mut body, Offset::new(offset).unwrap());
+        body
+    }
+
+    #[test]
+    fn what_herald_writes_without_escapes_is_read_without_the_parser() {
+        for description in [None, Some(""), Some("æøå 🩺"), Some("{[,:]}")] {
+            for (triggered_by, offset) in [(None, 1), (Some(1), 45_459), (Some(7), u64::MAX / 2)] {
+                let body = stored(description, triggered_by, offset);
+                assert_eq!(plain_offset(&body), Offset::new(offset), "{description:?}");
+            }
+        }
+        let escaped = stored(Some("a \"quote\" and\ta tab"), None, 5);
+        assert_eq!(plain_offset(&escaped), None);
+        assert_eq!(Notification::parse(escaped.into()).unwrap().offset().get(), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_without_the_parser_is_what_the_parser_reads(
+            description: Option<String>, triggered_by: Option<u32>, offset in 0..=u64::MAX / 2,
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            cut: Option<proptest::sample::Index>,
+        ) {
+            let mut body = stored(description.as_deref(), triggered_by, offset);
+            for (at, byte) in changes {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            if let Some(cut) = cut {
+                body.truncate(cut.index(body.len()));
+            }
+            if let Ok(text) = str::from_utf8(&body) && let Some(offset) = plain_offset(&body) {
+                prop_assert_eq!(serde_json::from_str::<Place>(text).unwrap().offset, offset);
+            }
+        }
     }
 
     #[test]
