@@ -54,9 +54,17 @@ pub enum Status {
         /// How long until a stream is tried again.
         stream_again: Duration,
     },
+    /// The server has sent an offset that is not above the one before, against the page's rule. It was skipped: most likely it is
+    /// a repeat, but one that came late is lost. Said once for each connection.
+    NotAscending {
+        /// The offset.
+        offset: Offset,
+        /// The newest one before it on this connection.
+        after: Offset,
+    },
     /// Retention has removed notifications that this client has not seen.
     Trimmed {
-        /// The last offset handled.
+        /// Everything up to here has been handed out.
         after: Offset,
         /// The newest offset removed.
         trim: Offset,
@@ -75,6 +83,11 @@ impl fmt::Display for Status {
                 "{}, polling instead, streaming is tried again in {:.0} s",
                 chain(error),
                 stream_again.as_secs_f64()
+            ),
+            Self::NotAscending { offset, after } => write!(
+                f,
+                "the server sent offset {offset} behind {after}, where offsets must rise: it was \
+                 skipped, and is lost unless it is a repeat"
             ),
             Self::Trimmed { after, trim } => write!(
                 f,

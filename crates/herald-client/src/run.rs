@@ -17,12 +17,15 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt as _, StreamExt as _,
+    FutureExt as _, Stream, StreamExt as _,
     future::{BoxFuture, pending},
     stream::BoxStream,
 };
 use herald_types::{HerId, Offset, PageLimit};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until, timeout_at},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -42,6 +45,9 @@ pub const CONNECTED_WITHIN: Duration = Duration::from_secs(15);
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to poll before a stream is tried again, at the least; up to as much again comes on top at random.
 pub const STREAM_AGAIN: Duration = Duration::from_secs(25);
+
+/// How often other tasks have their turn before a silent connection is given up.
+const TURNS: usize = 8;
 
 /// Where a run's bytes come from: a server, or in tests a script.
 pub(crate) trait Source: Send + Sync {
@@ -113,19 +119,26 @@ pub(crate) struct Run<S> {
 }
 
 enum Link {
-    Wait { until: Instant },
-    Opening { opened: BoxFuture<'static, Result<Opened, Error>>, connected_by: Instant },
+    Wait {
+        until: Instant,
+    },
+    Opening {
+        opened: BoxFuture<'static, Result<Opened, Error>>,
+        after: Offset,
+        connected_by: Instant,
+    },
     Open(Box<Open>),
 }
 
 enum Step {
     Due,
-    Opened(Opened, Instant),
+    Opened(Opened, Offset, Instant),
     Item(Item),
     Failed(Error),
 }
 
 struct Open {
+    order: Order,
     position: LogPosition,
     bytes: BoxStream<'static, Result<bytes::Bytes, Error>>,
     parser: Parser,
@@ -133,6 +146,8 @@ struct Open {
     connected_at: Option<Instant>,
     /// Since when the connection has kept us waiting: time that the caller spends elsewhere is no silence.
     waiting_since: Option<Instant>,
+    /// When a call that waited was dropped.
+    left_at: Option<Instant>,
     /// When the last piece came, if it was waited for.
     came_at: Option<Instant>,
     /// When the last comment came, if nothing else has come since.
@@ -190,14 +205,15 @@ impl<S: Source> Run<S> {
     fn on_step(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Due => {
+                let (opened, after) = (self.source.open(self.after), self.after);
                 let connected_by = Instant::now() + CONNECTED_WITHIN;
-                self.link = Link::Opening { opened: self.source.open(self.after), connected_by };
+                self.link = Link::Opening { opened, after, connected_by };
                 Ok(())
             }
-            Step::Opened(opened, connected_by) => {
+            Step::Opened(opened, after, connected_by) => {
                 self.on_position(opened.position)?;
                 self.held_back_since.get_or_insert_with(Instant::now);
-                self.link = Link::Open(Box::new(Open::new(opened, connected_by)));
+                self.link = Link::Open(Box::new(Open::new(opened, after, connected_by)));
                 Ok(())
             }
             Step::Item(item) => self.on_item(item),
@@ -207,6 +223,8 @@ impl<S: Source> Run<S> {
 
     /// Another history is another log; a trim point ahead of us means that something is gone for good.
     fn on_position(&mut self, position: LogPosition) -> Result<(), Error> {
+        // Who begins with the oldest that there is has missed nothing.
+        let begins = self.after == Offset::ZERO && self.history.get().is_none();
         let expected = match (self.history.get(), position.history) {
             (Some(expected), _) => Some(*expected),
             (None, Some(found)) => Some(*self.history.get_or_init(|| found)),
@@ -217,7 +235,7 @@ impl<S: Source> Run<S> {
         {
             return Err(Error::OtherHistory { expected, found: position.history });
         }
-        if let Some(trim) = position.trim.filter(|trim| *trim > self.after) {
+        if let Some(trim) = position.trim.filter(|trim| *trim > self.after && !begins) {
             self.say(Status::Trimmed { after: self.after, trim });
         }
         Ok(())
@@ -236,6 +254,10 @@ impl<S: Source> Run<S> {
                 self.on_connected();
                 let notification = Notification::parse_text(event.data)
                     .map_err(|source| undecodable("a notification", source))?;
+                if let Link::Open(open) = &mut self.link {
+                    let wrong = open.order.check(notification.offset());
+                    self.outputs.extend(wrong.map(Output::Status));
+                }
                 self.hand_on(notification);
             }
             Item::Event(event) => tracing::debug!(event.name, "an unknown event was skipped"),
@@ -309,7 +331,10 @@ impl<S: Source> Run<S> {
         polling.backoff = Backoff::new();
         let before = self.after;
         self.on_position(page.position)?;
+        let mut order = Order::new(before);
         for notification in page.notifications {
+            let wrong = order.check(notification.offset());
+            self.outputs.extend(wrong.map(Output::Status));
             self.hand_on(notification);
         }
         let more = self.after > before;
@@ -327,10 +352,6 @@ impl<S: Source> Run<S> {
         if notification.offset() > self.after {
             self.after = notification.offset();
             self.outputs.push_back(Output::Notification(notification));
-        } else {
-            // Told before, or a server that breaks the page's rule of rising offsets, which no client can follow.
-            let offset = notification.offset().get();
-            tracing::debug!(offset, after = self.after.get(), "a notification was skipped");
         }
     }
 
@@ -353,9 +374,9 @@ impl Link {
                 sleep_until(*until).await;
                 Step::Due
             }
-            Self::Opening { opened, connected_by } => {
+            Self::Opening { opened, after, connected_by } => {
                 match timeout_at(*connected_by, Pin::as_mut(opened)).await {
-                    Ok(Ok(opened)) => Step::Opened(opened, *connected_by),
+                    Ok(Ok(opened)) => Step::Opened(opened, *after, *connected_by),
                     Ok(Err(error)) => Step::Failed(error),
                     Err(_) => Step::Failed(Error::NotConnected(CONNECTED_WITHIN)),
                 }
@@ -369,14 +390,16 @@ impl Link {
 }
 
 impl Open {
-    fn new(opened: Opened, connected_by: Instant) -> Self {
+    fn new(opened: Opened, after: Offset, connected_by: Instant) -> Self {
         Self {
+            order: Order::new(after),
             position: opened.position,
             bytes: opened.bytes,
             parser: Parser::new(),
             connected_by,
             connected_at: None,
             waiting_since: None,
+            left_at: None,
             came_at: None,
             last_comment: None,
             longest_gap: Duration::ZERO,
@@ -395,6 +418,9 @@ impl Open {
     }
 
     async fn piece(&mut self) -> Result<bytes::Bytes, Error> {
+        if let (Some(left_at), Some(since)) = (self.left_at.take(), &mut self.waiting_since) {
+            *since += left_at.elapsed();
+        }
         if let Some(piece) = self.bytes.next().now_or_never() {
             // It may have come while the caller was elsewhere, nobody knows when.
             (self.waiting_since, self.came_at) = (None, None);
@@ -406,7 +432,12 @@ impl Open {
             Some(_) => (since + silence, Error::Silent(silence)),
             None => (self.connected_by, Error::NotConnected(CONNECTED_WITHIN)),
         };
-        let piece = timeout_at(deadline, self.bytes.next()).await.map_err(|_| error)?;
+        let leaving = Leaving(&mut self.left_at);
+        let piece = match timeout_at(deadline, self.bytes.next()).await {
+            Ok(piece) => piece,
+            Err(_) => after_all(&mut self.bytes).await.ok_or(error)?,
+        };
+        drop(leaving);
         (self.waiting_since, self.came_at) = (None, Some(Instant::now()));
         piece.unwrap_or(Err(Error::Ended))
     }
@@ -422,6 +453,51 @@ impl Open {
             Item::Event(_) => self.last_comment = None,
             Item::Retry(_) => {}
         }
+    }
+}
+
+/// What has come although the clock says that it is too late: who was kept from running is late, too. Reading it is another
+/// task's work, which has its turn first.
+async fn after_all<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
+    for _ in 0..TURNS {
+        yield_now().await;
+        if let Some(item) = stream.next().now_or_never() {
+            return Some(item);
+        }
+    }
+    None
+}
+
+/// Notes when a call is dropped.
+struct Leaving<'a>(&'a mut Option<Instant>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        *self.0 = Some(Instant::now());
+    }
+}
+
+/// The offsets of one answer, which rise behind what was asked for.
+struct Order {
+    asked: Offset,
+    newest: Offset,
+    is_told: bool,
+}
+
+impl Order {
+    fn new(asked: Offset) -> Self {
+        Self { asked, newest: asked, is_told: false }
+    }
+
+    /// What is wrong with this offset, said once: no client can tell a repeat from one that it has not seen.
+    fn check(&mut self, offset: Offset) -> Option<Status> {
+        let after = self.newest;
+        self.newest = after.max(offset);
+        if offset > after || offset <= self.asked || self.is_told {
+            return None;
+        }
+        self.is_told = true;
+        Some(Status::NotAscending { offset, after })
     }
 }
 

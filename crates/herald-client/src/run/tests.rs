@@ -313,6 +313,17 @@ async fn time_that_the_caller_spends_elsewhere_is_no_silence() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn time_that_the_caller_spends_elsewhere_after_a_dropped_call_is_no_silence_either() {
+    let mut test = Test::new([opens(&[SIX], Then::Silence), opens(&[], Then::Silence)]);
+    assert_eq!(test.offsets(10).await, [6]);
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(test.offsets(34).await, [0; 0]);
+    assert_eq!(test.opened().len(), 1);
+    assert_eq!(test.offsets(3).await, [0; 0]);
+    assert_eq!(test.opened().len(), 2, "45 s of waiting are 45 s of silence");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_connected_within_15_s_it_polls_every_5_s_and_tries_streams_again_within_60_s() {
     let held_back = Try::Opens(LogPosition::default(), vec![], Then::Silence);
     let pages = [Ok(page_of(&[6, 7], None)), Ok(page_of(&[], None)), Ok(page_of(&[9], Some(12)))];
@@ -389,6 +400,50 @@ async fn another_history_is_refused_and_so_is_one_that_is_no_longer_named() {
         let error = Test::new([open(Some(1)), open(other)]).error().await;
         let Error::OtherHistory { expected, found } = error else { panic!("{error}") };
         assert_eq!((expected, found), (Uuid::from_u128(1), other.map(Uuid::from_u128)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_that_do_not_ascend_on_one_connection_are_said_once() {
+    let event = |offset| -> &str {
+        format!("event: notification\ndata: {{\"offset\":{offset}}}\n\n").leak()
+    };
+    let mut test = Test::new([
+        // 5 was handled before: a server may begin there again.
+        opens(&[event(5), event(6), event(9), event(8), event(9), event(10)], Then::Ends),
+        opens(&[event(9), event(11)], Then::Silence),
+    ]);
+    let (mut offsets, mut said) = (Vec::new(), Vec::new());
+    while let Ok(output) = timeout(Duration::from_secs(10), test.run.next()).await {
+        match output.unwrap() {
+            Output::Notification(notification) => offsets.push(notification.offset().get()),
+            Output::Status(Status::NotAscending { offset, after }) => {
+                said.push((offset.get(), after.get()));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((offsets, said), (vec![6, 9, 10, 11], vec![(8, 9)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_client_begins_at_the_oldest_nothing_is_said_of_what_was_before() {
+    for (history, after, said) in [(None, 0, 0), (None, 1, 1), (Some(1), 0, 1)] {
+        let position = LogPosition {
+            trim: Some(offset(6)),
+            history: Some(Uuid::from_u128(1)),
+            ..LogPosition::default()
+        };
+        let mut test = Test::new([Try::Opens(position, vec![(0, CONNECTED)], Then::Silence)]);
+        test.run.after = offset(after);
+        if let Some(history) = history {
+            test.run.history.set(Uuid::from_u128(history)).unwrap();
+        }
+        let mut trimmed = 0;
+        while let Ok(output) = timeout(Duration::from_secs(1), test.run.next()).await {
+            trimmed += u32::from(matches!(output, Ok(Output::Status(Status::Trimmed { .. }))));
+        }
+        assert_eq!(trimmed, said, "{history:?} {after}");
     }
 }
 
