@@ -9,6 +9,8 @@
 //!
 //! Every future that is under way lives in the state and not in a call, so a call may be dropped at any time.
 
+mod open;
+
 use std::{
     collections::VecDeque,
     pin::Pin,
@@ -17,37 +19,28 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt as _, Stream, StreamExt as _,
+    FutureExt as _,
     future::{BoxFuture, pending},
-    stream::BoxStream,
 };
 use herald_types::{HerId, Offset, PageLimit};
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 
+use self::open::{Open, Order};
+pub use self::open::{SILENCE_GAPS, SILENCE_MAX};
 use crate::{
     Client, Error, LogPosition, Notification, Page, Status,
     client::{Opened, undecodable},
     retry::Backoff,
-    sse::{self, Item, Parser},
+    sse::Item,
 };
 
-/// How long a connection may be silent before it counts as dead, unless its comments come more slowly.
-pub const SILENCE_MAX: Duration = Duration::from_secs(45);
-/// A connection whose comments come slowly may be silent for so many times their longest gap.
-pub const SILENCE_GAPS: u32 = 3;
 /// How long a stream may take from the request to its `connected`.
 pub const CONNECTED_WITHIN: Duration = Duration::from_secs(15);
 /// How often to poll while streams do not deliver.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to poll before a stream is tried again, at the least; up to as much again comes on top at random.
 pub const STREAM_AGAIN: Duration = Duration::from_secs(25);
-
-/// How often other tasks have their turn before a silent connection is given up.
-const TURNS: usize = 8;
 
 /// Where a run's bytes come from: a server, or in tests a script.
 pub(crate) trait Source: Send + Sync {
@@ -135,24 +128,6 @@ enum Step {
     Opened(Opened, Offset, Instant),
     Item(Item),
     Failed(Error),
-}
-
-struct Open {
-    order: Order,
-    position: LogPosition,
-    bytes: BoxStream<'static, Result<bytes::Bytes, Error>>,
-    parser: Parser,
-    connected_by: Instant,
-    connected_at: Option<Instant>,
-    /// Since when the connection has kept us waiting: time that the caller spends elsewhere is no silence.
-    waiting_since: Option<Instant>,
-    /// When a call that waited was dropped.
-    left_at: Option<Instant>,
-    /// When the last piece came, if it was waited for.
-    came_at: Option<Instant>,
-    /// When the last comment came, if nothing else has come since.
-    last_comment: Option<Instant>,
-    longest_gap: Duration,
 }
 
 struct Polling {
@@ -389,118 +364,6 @@ impl Link {
     }
 }
 
-impl Open {
-    fn new(opened: Opened, after: Offset, connected_by: Instant) -> Self {
-        Self {
-            order: Order::new(after),
-            position: opened.position,
-            bytes: opened.bytes,
-            parser: Parser::new(),
-            connected_by,
-            connected_at: None,
-            waiting_since: None,
-            left_at: None,
-            came_at: None,
-            last_comment: None,
-            longest_gap: Duration::ZERO,
-        }
-    }
-
-    async fn item(&mut self) -> Result<Item, Error> {
-        loop {
-            if let Some(item) = self.parser.item().map_err(too_long)? {
-                self.note_gap(&item);
-                return Ok(item);
-            }
-            let piece = self.piece().await?;
-            self.parser.push(&piece);
-        }
-    }
-
-    async fn piece(&mut self) -> Result<bytes::Bytes, Error> {
-        if let (Some(left_at), Some(since)) = (self.left_at.take(), &mut self.waiting_since) {
-            *since += left_at.elapsed();
-        }
-        if let Some(piece) = self.bytes.next().now_or_never() {
-            // It may have come while the caller was elsewhere, nobody knows when.
-            (self.waiting_since, self.came_at) = (None, None);
-            return piece.unwrap_or(Err(Error::Ended));
-        }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let silence = SILENCE_MAX.max(self.longest_gap * SILENCE_GAPS);
-        let (deadline, error) = match self.connected_at {
-            Some(_) => (since + silence, Error::Silent(silence)),
-            None => (self.connected_by, Error::NotConnected(CONNECTED_WITHIN)),
-        };
-        let leaving = Leaving(&mut self.left_at);
-        let piece = match timeout_at(deadline, self.bytes.next()).await {
-            Ok(piece) => piece,
-            Err(_) => after_all(&mut self.bytes).await.ok_or(error)?,
-        };
-        drop(leaving);
-        (self.waiting_since, self.came_at) = (None, Some(Instant::now()));
-        piece.unwrap_or(Err(Error::Ended))
-    }
-
-    fn note_gap(&mut self, item: &Item) {
-        match item {
-            Item::Comment(_) => {
-                if let (Some(last), Some(now)) = (self.last_comment, self.came_at) {
-                    self.longest_gap = self.longest_gap.max(now - last);
-                }
-                self.last_comment = self.came_at;
-            }
-            Item::Event(_) => self.last_comment = None,
-            Item::Retry(_) => {}
-        }
-    }
-}
-
-/// What has come although the clock says that it is too late: who was kept from running is late, too. Reading it is another
-/// task's work, which has its turn first.
-async fn after_all<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
-    for _ in 0..TURNS {
-        yield_now().await;
-        if let Some(item) = stream.next().now_or_never() {
-            return Some(item);
-        }
-    }
-    None
-}
-
-/// Notes when a call is dropped.
-struct Leaving<'a>(&'a mut Option<Instant>);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        *self.0 = Some(Instant::now());
-    }
-}
-
-/// The offsets of one answer, which rise behind what was asked for.
-struct Order {
-    asked: Offset,
-    newest: Offset,
-    is_told: bool,
-}
-
-impl Order {
-    fn new(asked: Offset) -> Self {
-        Self { asked, newest: asked, is_told: false }
-    }
-
-    /// What is wrong with this offset, said once: no client can tell a repeat from one that it has not seen.
-    fn check(&mut self, offset: Offset) -> Option<Status> {
-        let after = self.newest;
-        self.newest = after.max(offset);
-        if offset > after || offset <= self.asked || self.is_told {
-            return None;
-        }
-        self.is_told = true;
-        Some(Status::NotAscending { offset, after })
-    }
-}
-
 impl Polling {
     fn new() -> Self {
         Self { due: Instant::now(), page: None, backoff: Backoff::new() }
@@ -514,10 +377,6 @@ impl Polling {
         self.page = None;
         outcome
     }
-}
-
-fn too_long(source: sse::TooLong) -> Error {
-    undecodable("an event", source)
 }
 
 /// Herald's heartbeat, `: until 45460`: it has looked that far.

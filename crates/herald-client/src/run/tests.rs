@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Mutex};
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use reqwest::StatusCode;
 use tokio::time::{sleep, timeout};
 

@@ -1,6 +1,9 @@
 //! A thousand clients whose server ends all their streams at one instant.
 
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream, FuturesUnordered},
+};
 
 use super::{server::no_connection, *};
 
