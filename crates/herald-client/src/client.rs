@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use herald_types::{Draft, HerId, Offset, PageLimit, RECEIVERS_MAX, draft::DRAFTS_MAX};
 use reqwest::{
@@ -17,14 +17,13 @@ use reqwest::{
     },
     redirect::Policy,
 };
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    Answer, Appended, Cursor, Error, Notification, Notifications, Pages, Problem, Refusal,
-    SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError, UndecodableSource, drafts,
-    notification::{elements, read_object},
+    Appended, BODY_BYTES_MAX, Cursor, Error, Notification, Notifications, Pages, Problem, Refusal,
+    SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError,
+    body::{read_answers, read_body, read_notifications, undecodable},
+    drafts,
     retry::{self, Backoff},
 };
 
@@ -36,8 +35,6 @@ pub const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const APPEND_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a poll or an append is tried again when its failure may pass.
 pub const RETRIES_MAX: u32 = 3;
-/// The most bytes of a page or of the answer to an append, after decompression.
-pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes of a problem that are read, and how long that may take.
 const PROBLEM_BYTES_MAX: usize = 256 * 1024;
 const PROBLEM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,7 +84,9 @@ pub(crate) struct Opened {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+        // A password in an address is nobody's business.
+        let place = (self.base.host_str(), self.base.port_or_known_default(), self.base.path());
+        f.debug_struct("Client").field("server", &place).finish_non_exhaustive()
     }
 }
 
@@ -149,7 +148,8 @@ impl Client {
         let position = LogPosition::read(answer.headers());
         let until = number(answer.headers(), "herald-until");
         let body = read_body(answer, BODY_BYTES_MAX).await?;
-        let notifications = read_notifications(&body)?
+        let notifications = read_notifications(&body)
+            .map_err(|source| undecodable("a body", source))?
             .into_iter()
             .map(Notification::parse)
             .collect::<Result<_, _>>()
@@ -176,7 +176,7 @@ impl Client {
         if count == 0 || count > DRAFTS_MAX {
             return Err(Error::Drafts { count });
         }
-        retrying(|| self.append_once("application/json", body.clone())).await
+        retrying(|| self.append_once("application/json", body.clone(), count)).await
     }
 
     /// Appends drafts, one a line (NDJSON); at most 10,000 lines a call is a good habit, 100,000 the server's limit.
@@ -188,10 +188,18 @@ impl Client {
     /// # Errors
     /// [`Error`] when the server refuses, or goes on failing.
     pub async fn append_lines(&self, lines: Bytes) -> Result<Appended, Error> {
-        retrying(|| self.append_once("application/x-ndjson", lines.clone())).await
+        let drafts =
+            lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        let count = drafts.count();
+        retrying(|| self.append_once("application/x-ndjson", lines.clone(), count)).await
     }
 
-    async fn append_once(&self, content_type: &str, body: Bytes) -> Result<Appended, Error> {
+    async fn append_once(
+        &self,
+        content_type: &str,
+        body: Bytes,
+        drafts: usize,
+    ) -> Result<Appended, Error> {
         let request = self
             .request(Method::POST, self.path("notifications"))
             .header(ACCEPT, "application/json")
@@ -202,7 +210,7 @@ impl Client {
         }
         let history = LogPosition::read(answer.headers()).history;
         let body = read_body(answer, BODY_BYTES_MAX).await?;
-        let answers = read_notifications(&body)?.into_iter().map(Answer::new).collect();
+        let answers = read_answers(&body, drafts).map_err(|source| Error::Stored { source })?;
         Ok(Appended { answers, history })
     }
 
@@ -358,33 +366,8 @@ async fn refusal(answer: Response) -> Error {
     Error::Refused(Box::new(Refusal { status, retry_after, problem }))
 }
 
-async fn read_body(mut answer: Response, limit_bytes: usize) -> Result<Bytes, Error> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = answer.chunk().await.map_err(transport)? {
-        if body.len() + piece.len() > limit_bytes {
-            return Err(undecodable("a body", UndecodableSource::Body { limit_bytes }));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
-}
-
-fn read_notifications(body: &Bytes) -> Result<Vec<Bytes>, Error> {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow)]
-        notifications: Vec<&'a RawValue>,
-    }
-    let read: Body<'_> = read_object(body).map_err(|source| undecodable("a body", source))?;
-    Ok(elements(body, &read.notifications))
-}
-
-fn transport(error: reqwest::Error) -> Error {
+pub(crate) fn transport(error: reqwest::Error) -> Error {
     Error::Transport(TransportError::new(error))
-}
-
-pub(crate) fn undecodable(what: &'static str, source: impl Into<UndecodableSource>) -> Error {
-    Error::Undecodable { what, source: source.into() }
 }
 
 #[cfg(test)]

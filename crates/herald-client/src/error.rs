@@ -60,6 +60,13 @@ pub enum Error {
         #[source]
         source: UndecodableSource,
     },
+    /// An append is stored, but what the server says of it cannot be read: the same ids, sent again, are found to be stored.
+    #[error("status 201, so everything is stored, but the answer cannot be read")]
+    Stored {
+        /// What is wrong with it.
+        #[source]
+        source: UndecodableSource,
+    },
     /// The server's offsets are those of another log than before.
     #[error("{}", other_history(*.expected, *.found))]
     OtherHistory {
@@ -91,6 +98,14 @@ pub enum UndecodableSource {
     /// An event is too long.
     #[error(transparent)]
     Event(#[from] sse::TooLong),
+    /// There is not one answer for each draft.
+    #[error("{answers} answers to {drafts} drafts")]
+    Answers {
+        /// How many answers.
+        answers: usize,
+        /// How many drafts.
+        drafts: usize,
+    },
     /// The body is too long.
     #[error("more than {limit_bytes} bytes")]
     Body {
@@ -115,6 +130,7 @@ impl Error {
             | Self::Drafts { .. }
             | Self::Cursor(_)
             | Self::Undecodable { .. }
+            | Self::Stored { .. }
             | Self::OtherHistory { .. } => false,
         }
     }

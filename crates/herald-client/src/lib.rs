@@ -47,6 +47,7 @@
 //! 1.89, the `rust-version` of the manifest. A newer one is asked for only with a new minor version.
 
 mod appended;
+mod body;
 mod checkpoint;
 mod client;
 mod consumer;
@@ -56,16 +57,16 @@ mod error;
 mod notification;
 mod notifications;
 mod pages;
-pub mod retry;
+mod retry;
 mod run;
 pub mod sse;
 mod start;
 
 pub use appended::{Answer, AnswerFields, Appended};
+pub use body::{BODY_BYTES_MAX, BODY_OBJECTS_MAX};
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use client::{
-    APPEND_TIMEOUT, BODY_BYTES_MAX, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT, Page,
-    RETRIES_MAX,
+    APPEND_TIMEOUT, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT, Page, RETRIES_MAX,
 };
 pub use consumer::{Consumer, ConsumerError};
 pub use cursor::{Cursor, InvalidCursor};
@@ -76,6 +77,7 @@ pub use error::{
 pub use notification::{Fields, Notification, Undecodable};
 pub use notifications::{Event, Notifications, Status};
 pub use pages::Pages;
+pub use retry::{GOOD_AFTER, HINT_MAX, HINT_MIN, RETRY_AFTER_MAX, WAIT_BASE, WAIT_MAX};
 pub use run::{CONNECTED_WITHIN, POLL_INTERVAL, SILENCE_GAPS, SILENCE_MAX, STREAM_AGAIN};
 pub use start::Start;
 

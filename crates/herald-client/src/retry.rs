@@ -22,7 +22,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 /// Full jitter: a wait is drawn evenly between 0 and a bound that starts at [`WAIT_BASE`] and doubles with each failure
 /// up to [`WAIT_MAX`], so that many clients of one server that comes back spread by themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     hint: Duration,
 }
@@ -30,7 +30,7 @@ pub struct Backoff {
 impl Backoff {
     /// No failure yet and no hint.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { failures: 0, hint: Duration::ZERO }
     }
 
@@ -38,7 +38,7 @@ impl Backoff {
     ///
     /// `random` is drawn evenly from 0 up to 1; `retry_after` is what the failed answer asked for. It and the last hint
     /// are floors: the jitter comes on top.
-    pub fn wait(&mut self, random: f64, retry_after: Option<Duration>) -> Duration {
+    pub(crate) fn wait(&mut self, random: f64, retry_after: Option<Duration>) -> Duration {
         let bound = WAIT_BASE.saturating_mul(1 << self.failures.min(16)).min(WAIT_MAX);
         self.failures = self.failures.saturating_add(1);
         let asked = retry_after.unwrap_or(Duration::ZERO).min(RETRY_AFTER_MAX);
@@ -46,12 +46,12 @@ impl Backoff {
     }
 
     /// Takes a `retry:` hint, which holds until the next one.
-    pub fn hinted(&mut self, hint: Duration) {
+    pub(crate) fn hinted(&mut self, hint: Duration) {
         self.hint = hint.clamp(HINT_MIN, HINT_MAX);
     }
 
     /// Says how long a connection has been good; from [`GOOD_AFTER`] on, earlier failures are forgotten.
-    pub fn good_for(&mut self, good: Duration) {
+    pub(crate) fn good_for(&mut self, good: Duration) {
         if good >= GOOD_AFTER {
             self.failures = 0;
         }
@@ -60,7 +60,7 @@ impl Backoff {
 
 /// Reads a `Retry-After` header, seconds or a date, at most [`RETRY_AFTER_MAX`]; `None` if it is neither.
 #[must_use]
-pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a u64 holds are more than the most that counts.

@@ -29,10 +29,8 @@ use uuid::Uuid;
 use self::open::{Open, Order};
 pub use self::open::{SILENCE_GAPS, SILENCE_MAX};
 use crate::{
-    Client, Error, LogPosition, Notification, Page, Status,
-    client::{Opened, undecodable},
-    retry::Backoff,
-    sse::Item,
+    Client, Error, LogPosition, Notification, Page, Status, body::undecodable, client::Opened,
+    retry::Backoff, sse::Item,
 };
 
 /// How long a stream may take from the request to its `connected`.

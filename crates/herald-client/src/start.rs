@@ -7,6 +7,7 @@ use crate::{Client, Cursor, Error};
 /// Where to begin. There is no default: the one repeats what another system may have handled, the other leaves out what
 /// nobody may have handled yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// With the oldest notification that the server still has.
     Beginning,

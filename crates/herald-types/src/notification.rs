@@ -8,7 +8,10 @@ use uuid::Uuid;
 use crate::{HerId, Offset};
 
 /// What happened to a message. Source: page, "Notification Types"; docs/protocol.md §5.
+///
+/// The page has announced more of them; who reads notifications treats the type as open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum NotificationType {
     /// A new business document has been received and is ready for download.
     NewMessage,

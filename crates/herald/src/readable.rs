@@ -30,7 +30,7 @@ fn style(kind: &str) -> Style {
         Ok(NotificationType::MessageSentStateUpdated) => AnsiColor::Cyan,
         Ok(NotificationType::MessageDeliveryStateUpdated) => AnsiColor::Blue,
         Ok(NotificationType::MessageApprecInfoUpdated) => AnsiColor::Magenta,
-        Err(_) => AnsiColor::Yellow,
+        Ok(_) | Err(_) => AnsiColor::Yellow,
     };
     color.on_default().bold()
 }

@@ -12,7 +12,8 @@ use tokio::{
 use super::CONNECTED_WITHIN;
 use crate::{
     Error, LogPosition, Status,
-    client::{Opened, undecodable},
+    body::undecodable,
+    client::Opened,
     sse::{self, Item, Parser},
 };
 

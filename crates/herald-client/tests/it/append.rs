@@ -65,7 +65,10 @@ async fn drafts_are_sent_as_json_with_an_id_each_and_lines_as_ndjson() {
 
 #[tokio::test]
 async fn an_append_takes_1_to_1000_drafts_and_is_not_sent_with_others() {
-    let server = Script::start(|_, _, stream| write(stream, page("201 Created", "", &[])));
+    let server = Script::start(|_, request, stream| {
+        let drafts = request.body.windows(6).filter(|part| part == b"\"type\"").count();
+        write(stream, page("201 Created", "", &vec!["{}".to_owned(); drafts]));
+    });
     for (count, is_sent) in [(0, false), (1, true), (1000, true), (1001, false)] {
         let outcome = client(&server.url).append(vec![draft(); count]).await;
         assert_eq!(outcome.is_ok(), is_sent, "{count}");
@@ -96,6 +99,25 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_ids() {
     let bodies: Vec<_> = server.requests().into_iter().skip(3).map(|it| it.body).collect();
     assert_eq!(bodies.len(), 3);
     assert!(bodies.iter().all(|body| *body == bodies[0]));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_what_became_of_each_draft_is_no_success() {
+    for answers in [0, 1, 3] {
+        let server = Script::start(move |_, _, stream| {
+            write(stream, page("201 Created", "", &vec!["{}".to_owned(); answers]));
+        });
+        let client = client(&server.url);
+        for outcome in [
+            client.append([draft(), draft()]).await,
+            client.append_lines("{}\n\n \r\n{}".into()).await,
+        ] {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, Error::Stored { .. }) && !error.is_retryable(), "{error}");
+            assert!(error.to_string().contains("201"), "{error}");
+        }
+        assert_eq!(server.requests().len(), 2);
+    }
 }
 
 #[tokio::test]
