@@ -133,15 +133,18 @@ fn plain_offset(object: &[u8]) -> Option<Offset> {
     }
     fn number<'a>(object: &'a [u8], before: &[u8]) -> Option<(u64, &'a [u8])> {
         let rest = object.strip_prefix(before)?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, rest) = rest.split_at(digits);
-        let is_plain = digits == 1 || !number.starts_with(b"0");
-        let number = str::from_utf8(number).ok().filter(|_| is_plain)?.parse().ok()?;
-        Some((number, rest))
+        let (mut number, mut digits) = (0_u64, 0);
+        while let Some(digit) = rest.get(digits).filter(|byte| byte.is_ascii_digit()) {
+            number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+            digits += 1;
+        }
+        let is_plain = digits == 1 || digits > 1 && rest[0] != b'0';
+        is_plain.then(|| (number, &rest[digits..]))
     }
 
-    // Then every quotation mark is one of JSON's own, and no text needs a second look.
-    if object.iter().any(|byte| *byte < b' ' || *byte == b'\\') {
+    // Then every quotation mark is one of JSON's own, and no text needs a second look. To the end and not only to the first one
+    // found: many bytes at once are judged faster than one by one.
+    if object.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'\\')) {
         return None;
     }
     let rest = text(object, br#"{"notificationId":""#)?;
