@@ -148,12 +148,14 @@ impl Client {
         let position = LogPosition::read(answer.headers());
         let until = number(answer.headers(), "herald-until");
         let body = read_body(answer, BODY_BYTES_MAX).await?;
-        let notifications = read_notifications(&body)
+        let mut notifications = read_notifications(&body)
             .map_err(|source| undecodable("a body", source))?
             .into_iter()
             .map(Notification::parse)
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|source| undecodable("a notification", source))?;
+        // All of it is here, so a server that does not sort loses nothing.
+        notifications.sort_by_key(Notification::offset);
         Ok(Page { notifications, until, position, run: 0, last: Offset::ZERO })
     }
 

@@ -124,7 +124,7 @@ impl<C: Checkpoint> Consumer<C> {
     pub async fn next(&mut self) -> Result<Event, ConsumerError<C::Error>> {
         loop {
             self.save_if_due().await?;
-            let save_at = self.has_moved().then(|| self.saved_at + self.every);
+            let save_at = self.saved_at.checked_add(self.every).filter(|_| self.has_moved());
             let event = tokio::select! {
                 biased;
                 event = self.notifications.next() => event?,

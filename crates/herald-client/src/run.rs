@@ -13,6 +13,7 @@ mod open;
 
 use std::{
     collections::VecDeque,
+    mem,
     pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -105,6 +106,10 @@ pub(crate) struct Run<S> {
     /// Since when streams open and bring nothing: a proxy that holds them back may end each of them soon.
     held_back_since: Option<Instant>,
     polling: Option<Polling>,
+    /// Nothing was ever asked of this log.
+    begins: bool,
+    /// The newest trim point that something was said of, or nothing had to be.
+    trim_known: Offset,
     /// At most one page, or a few lines about one event.
     outputs: VecDeque<Output>,
 }
@@ -137,6 +142,8 @@ struct Polling {
 impl<S: Source> Run<S> {
     pub(crate) fn new(source: S, after: Offset, history: Arc<OnceLock<Uuid>>) -> Self {
         Self {
+            begins: after == Offset::ZERO && history.get().is_none(),
+            trim_known: Offset::ZERO,
             source,
             after,
             history,
@@ -196,8 +203,6 @@ impl<S: Source> Run<S> {
 
     /// Another history is another log; a trim point ahead of us means that something is gone for good.
     fn on_position(&mut self, position: LogPosition) -> Result<(), Error> {
-        // Who begins with the oldest that there is has missed nothing.
-        let begins = self.after == Offset::ZERO && self.history.get().is_none();
         let expected = match (self.history.get(), position.history) {
             (Some(expected), _) => Some(*expected),
             (None, Some(found)) => Some(*self.history.get_or_init(|| found)),
@@ -208,9 +213,14 @@ impl<S: Source> Run<S> {
         {
             return Err(Error::OtherHistory { expected, found: position.history });
         }
-        if let Some(trim) = position.trim.filter(|trim| *trim > self.after && !begins) {
-            self.say(Status::Trimmed { after: self.after, trim });
+        if let Some(trim) = position.trim.filter(|trim| *trim > self.after.max(self.trim_known)) {
+            self.trim_known = trim;
+            // Who begins with the oldest that there is has missed nothing.
+            if !mem::take(&mut self.begins) {
+                self.say(Status::Trimmed { after: self.after, trim });
+            }
         }
+        self.begins = false;
         Ok(())
     }
 
@@ -219,6 +229,9 @@ impl<S: Source> Run<S> {
             Item::Retry(hint) => self.backoff.hinted(hint),
             Item::Comment(text) => {
                 if let Some(until) = read_until(&text) {
+                    if let Link::Open(open) = &mut self.link {
+                        open.order.looked(until);
+                    }
                     self.look(until);
                 }
             }

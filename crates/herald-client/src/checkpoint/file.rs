@@ -13,6 +13,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::Checkpoint;
 use crate::Cursor;
 
+/// More links one behind the other are a circle.
+const LINKS_MAX: usize = 40;
+/// How many others may have replaced the file just before: more are a file system that cannot tell files apart.
+#[cfg(unix)]
+const CLAIMS_MAX: usize = 1000;
 /// The first word of every checkpoint, with the version of what follows.
 const FORMAT: &str = "herald-checkpoint-1";
 
@@ -112,25 +117,33 @@ impl Checkpoint for CheckpointFile {
 
     async fn load(&mut self) -> Result<Option<Cursor>, CheckpointError> {
         let path = self.path.clone();
-        spawn_blocking(move || read(&path)).await.expect(NO_PANIC)
+        let loading = spawn_blocking({
+            let path = path.clone();
+            move || read(&path)
+        });
+        let ended = |error| CheckpointError::Read { path, source: io::Error::other(error) };
+        loading.await.map_err(ended)?
     }
 
     /// Costs two syncs, of the file and of its directory; none if the file is there already.
     async fn save(&mut self, cursor: &Cursor) -> Result<(), CheckpointError> {
         if let Some(before) = &mut self.under_way {
             // What went wrong then goes wrong now, or is over.
-            let _ = before.await.expect(NO_PANIC);
+            let _ = before.await;
             self.under_way = None;
         }
         let (path, cursor) = (self.path.clone(), cursor.clone());
         let save = self.under_way.insert(spawn_blocking(move || replace(&path, cursor)));
-        let outcome = save.await.expect(NO_PANIC);
+        let saved = save.await;
         self.under_way = None;
-        outcome
+        // A runtime that shuts down does not begin it.
+        let ended = |error| {
+            let path = self.path.clone();
+            CheckpointError::Write { path, source: io::Error::other(error) }
+        };
+        saved.map_err(ended)?
     }
 }
-
-const NO_PANIC: &str = "reading and writing a file do not panic";
 
 fn read(path: &Path) -> Result<Option<Cursor>, CheckpointError> {
     let text = match fs::read(path) {
@@ -146,7 +159,7 @@ fn read(path: &Path) -> Result<Option<Cursor>, CheckpointError> {
 fn replace(path: &Path, mut next: Cursor) -> Result<(), CheckpointError> {
     let failed = |source| CheckpointError::Write { path: path.to_owned(), source };
     // A link stays a link: what it leads to is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = target_of(path);
     let path = target.as_path();
     let (beside, directory) = (beside(path).map_err(failed)?, directory_of(path));
     // From here on nobody else replaces it, so that it never moves back, whoever else saves.
@@ -160,7 +173,9 @@ fn replace(path: &Path, mut next: Cursor) -> Result<(), CheckpointError> {
         // Nothing to write: neither is anything left beside it.
         unchanged => {
             fs::remove_file(&beside).map_err(failed)?;
-            return unchanged.map(drop);
+            unchanged?;
+            // It may be there by a rename whose sync failed.
+            return sync_directory(directory).map_err(failed);
         }
     }
     write(&mut file, &encode(&next)).map_err(failed)?;
@@ -218,6 +233,18 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(directory_of(path).join(name))
 }
 
+/// What a link leads to, also if that is not there yet.
+fn target_of(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match fs::read_link(&target) {
+            Ok(link) => target = directory_of(&target).join(link),
+            Err(_) => break,
+        }
+    }
+    target
+}
+
 fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -230,7 +257,11 @@ fn directory_of(path: &Path) -> &Path {
 fn claim(beside: &Path) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt as _;
 
-    loop {
+    let no_file = || io::Error::other(format!("{} is no file", beside.display()));
+    for _ in 0..CLAIMS_MAX {
+        if fs::symlink_metadata(beside).is_ok_and(|there| !there.is_file()) {
+            return Err(no_file());
+        }
         let file = File::options().create(true).truncate(false).write(true).open(beside)?;
         // A file system without locks is for one process at a time.
         if let Err(error) = file.lock()
@@ -240,9 +271,7 @@ fn claim(beside: &Path) -> io::Result<File> {
         }
         let ours = file.metadata()?;
         match fs::symlink_metadata(beside) {
-            Ok(there) if !there.is_file() => {
-                return Err(io::Error::other(format!("{} is no file", beside.display())));
-            }
+            Ok(there) if !there.is_file() => return Err(no_file()),
             Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(file),
             // Whoever had it before has renamed it or taken it away: then this is no longer the file beside.
             Ok(_) => {}
@@ -250,6 +279,7 @@ fn claim(beside: &Path) -> io::Result<File> {
             Err(error) => return Err(error),
         }
     }
+    Err(io::Error::other(format!("{} is another file each time", beside.display())))
 }
 
 /// Elsewhere a checkpoint is for one process at a time.
@@ -383,6 +413,14 @@ mod tests {
         save(&link, &cursor(&[6], None)).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(load(&directory.path().join("real")).unwrap(), Some(cursor(&[6], None)));
+
+        // The first start, with the link made before.
+        fs::create_dir(directory.path().join("volume")).unwrap();
+        let dangling = directory.path().join("dangling");
+        symlink("volume/checkpoint", &dangling).unwrap();
+        save(&dangling, &cursor(&[7], None)).unwrap();
+        assert!(fs::symlink_metadata(&dangling).unwrap().is_symlink());
+        assert_eq!(load(&dangling).unwrap(), Some(cursor(&[7], None)));
     }
 
     #[cfg(target_os = "linux")]

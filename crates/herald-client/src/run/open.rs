@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use herald_types::Offset;
 use tokio::{
     task::yield_now,
@@ -22,7 +22,9 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// A connection whose comments come slowly may be silent for so many times their longest gap.
 pub const SILENCE_GAPS: u32 = 3;
 /// How often other tasks have their turn before a silent connection is given up.
-const TURNS: usize = 8;
+const TURNS_MAX: u32 = 8;
+/// A caller that comes back when the silence is over already may find what has come meanwhile for so long.
+const COME_BACK: Duration = Duration::from_secs(5);
 
 pub(super) struct Open {
     pub(super) order: Order,
@@ -31,10 +33,12 @@ pub(super) struct Open {
     parser: Parser,
     connected_by: Instant,
     pub(super) connected_at: Option<Instant>,
-    /// Since when the connection has kept us waiting: time that the caller spends elsewhere is no silence.
+    /// Since when the connection has kept us waiting. Nobody waits before a call has found nothing.
     waiting_since: Option<Instant>,
-    /// When a call that waited was dropped.
-    left_at: Option<Instant>,
+    /// Until when a caller that came back late may still find something.
+    late_until: Option<Instant>,
+    /// How often other tasks have had their turn since it was too late, in calls that were dropped, too.
+    turns: u32,
     /// When the last piece came, if it was waited for.
     came_at: Option<Instant>,
     /// When the last comment came, if nothing else has come since.
@@ -52,7 +56,8 @@ impl Open {
             connected_by,
             connected_at: None,
             waiting_since: None,
-            left_at: None,
+            late_until: None,
+            turns: 0,
             came_at: None,
             last_comment: None,
             longest_gap: Duration::ZERO,
@@ -71,34 +76,56 @@ impl Open {
     }
 
     async fn piece(&mut self) -> Result<bytes::Bytes, Error> {
-        if let (Some(left_at), Some(since)) = (self.left_at.take(), &mut self.waiting_since) {
-            *since += left_at.elapsed();
-        }
         if let Some(piece) = self.bytes.next().now_or_never() {
             // It may have come while the caller was elsewhere, nobody knows when.
-            (self.waiting_since, self.came_at) = (None, None);
-            return piece.unwrap_or(Err(Error::Ended));
+            return self.came(piece, None);
         }
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let silence = SILENCE_MAX.max(self.longest_gap * SILENCE_GAPS);
-        let (deadline, error) = match self.connected_at {
+        let now = Instant::now();
+        let since = *self.waiting_since.get_or_insert(now);
+        let silence = self.silence();
+        let (mut deadline, error) = match self.connected_at {
             Some(_) => (since + silence, Error::Silent(silence)),
             None => (self.connected_by, Error::NotConnected(CONNECTED_WITHIN)),
         };
-        let leaving = Leaving(&mut self.left_at);
-        let piece = match timeout_at(deadline, self.bytes.next()).await {
-            Ok(piece) => piece,
-            Err(_) => after_all(&mut self.bytes).await.ok_or(error)?,
-        };
-        drop(leaving);
-        (self.waiting_since, self.came_at) = (None, Some(Instant::now()));
+        if self.connected_at.is_some() && deadline < now {
+            deadline = *self.late_until.get_or_insert(now + COME_BACK);
+        }
+        if let Ok(piece) = timeout_at(deadline, self.bytes.next()).await {
+            return self.came(piece, Some(Instant::now()));
+        }
+        // What has come may not have been read: that is another task's work, and who was kept from running was not alone.
+        while self.turns < TURNS_MAX {
+            self.turns += 1;
+            yield_now().await;
+            if let Some(piece) = self.bytes.next().now_or_never() {
+                return self.came(piece, None);
+            }
+        }
+        Err(error)
+    }
+
+    /// A piece has come, at a known time if it was waited for; or the end has.
+    fn came(
+        &mut self,
+        piece: Option<Result<bytes::Bytes, Error>>,
+        at: Option<Instant>,
+    ) -> Result<bytes::Bytes, Error> {
+        (self.waiting_since, self.late_until, self.turns, self.came_at) = (None, None, 0, at);
         piece.unwrap_or(Err(Error::Ended))
+    }
+
+    /// For how long it may be silent.
+    fn silence(&self) -> Duration {
+        SILENCE_MAX.max(self.longest_gap * SILENCE_GAPS)
     }
 
     fn note_gap(&mut self, item: &Item) {
         match item {
             Item::Comment(_) => {
-                if let (Some(last), Some(now)) = (self.last_comment, self.came_at) {
+                // Who listens gives up before a longer one; a process that was stopped did not listen.
+                if let (Some(last), Some(now)) = (self.last_comment, self.came_at)
+                    && now - last <= self.silence()
+                {
                     self.longest_gap = self.longest_gap.max(now - last);
                 }
                 self.last_comment = self.came_at;
@@ -106,27 +133,6 @@ impl Open {
             Item::Event(_) => self.last_comment = None,
             Item::Retry(_) => {}
         }
-    }
-}
-
-/// What has come although the clock says that it is too late: who was kept from running is late, too. Reading it is another
-/// task's work, which has its turn first.
-async fn after_all<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
-    for _ in 0..TURNS {
-        yield_now().await;
-        if let Some(item) = stream.next().now_or_never() {
-            return Some(item);
-        }
-    }
-    None
-}
-
-/// Notes when a call is dropped.
-struct Leaving<'a>(&'a mut Option<Instant>);
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        *self.0 = Some(Instant::now());
     }
 }
 
@@ -140,6 +146,11 @@ pub(super) struct Order {
 impl Order {
     pub(super) fn new(asked: Offset) -> Self {
         Self { asked, newest: asked, is_told: false }
+    }
+
+    /// There is nothing more up to here.
+    pub(super) fn looked(&mut self, until: Offset) {
+        self.newest = self.newest.max(until);
     }
 
     /// What is wrong with this offset, said once: no client can tell a repeat from one that it has not seen.

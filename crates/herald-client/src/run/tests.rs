@@ -129,6 +129,16 @@ impl Test {
         pages: impl IntoIterator<Item = Result<Page, Error>>,
         random: f64,
     ) -> Self {
+        Self::begun(tries, pages, random, offset(5), Arc::default())
+    }
+
+    fn begun(
+        tries: impl IntoIterator<Item = Try>,
+        pages: impl IntoIterator<Item = Result<Page, Error>>,
+        random: f64,
+        after: Offset,
+        history: Arc<OnceLock<Uuid>>,
+    ) -> Self {
         let (begun, log) = (Instant::now(), Arc::default());
         let script = Script {
             begun,
@@ -137,7 +147,7 @@ impl Test {
             log: Arc::clone(&log),
             random,
         };
-        Self { run: Run::new(script, offset(5), Arc::default()), log, begun }
+        Self { run: Run::new(script, after, history), log, begun }
     }
 
     /// The offsets handed on within so many seconds.
@@ -317,10 +327,42 @@ async fn time_that_the_caller_spends_elsewhere_after_a_dropped_call_is_no_silenc
     let mut test = Test::new([opens(&[SIX], Then::Silence), opens(&[], Then::Silence)]);
     assert_eq!(test.offsets(10).await, [6]);
     sleep(Duration::from_secs(600)).await;
-    assert_eq!(test.offsets(34).await, [0; 0]);
-    assert_eq!(test.opened().len(), 1);
-    assert_eq!(test.offsets(3).await, [0; 0]);
-    assert_eq!(test.opened().len(), 2, "45 s of waiting are 45 s of silence");
+    assert_eq!(test.offsets(4).await, [0; 0]);
+    assert_eq!(test.opened().len(), 1, "something may have come meanwhile");
+    assert_eq!(test.offsets(2).await, [0; 0]);
+    assert_eq!(test.opened().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_noticed_by_callers_who_hardly_listen() {
+    for (listens_ms, elsewhere_ms) in [(0, 10), (1, 99), (500, 0), (10, 4000)] {
+        let mut test = Test::new([opens(&[SIX], Then::Silence), opens(&[], Then::Silence)]);
+        assert_eq!(test.offsets(1).await, [6]);
+        while test.opened().len() < 2 {
+            let next = test.run.next();
+            let listened = timeout(Duration::from_millis(listens_ms), next).await;
+            assert!(matches!(listened, Err(_) | Ok(Ok(Output::Status(_)))));
+            sleep(Duration::from_millis(elsewhere_ms)).await;
+            let silent = millis(test.begun);
+            // The silence, 5 s to find something, and a call or two that come late for each.
+            assert!(silent < 75_000, "{silent} ms, {listens_ms} of {elsewhere_ms}");
+        }
+        assert!(millis(test.begun) >= 45_000);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_longer_than_a_listener_would_bear_counts_for_nothing() {
+    // As after a stop of the whole process: the clock has moved, and nobody ran.
+    let comment = ": hello\n\n";
+    let pieces = [(1000, comment), (1000, comment), (50_000, comment)];
+    let mut test = Test::new([opens_slowly(&pieces, Then::Silence), opens(&[], Then::Silence)]);
+    // It waits from before the stop until after it.
+    test.offsets(1).await;
+    tokio::time::advance(Duration::from_secs(51)).await;
+    test.offsets(120).await;
+    let silent_since = 1000 + 1000 + 50_000;
+    assert!(test.opened()[1].0 <= silent_since + 45_000 + 5_000 + 500, "{:?}", test.opened());
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,13 +476,13 @@ async fn where_a_client_begins_at_the_oldest_nothing_is_said_of_what_was_before(
             history: Some(Uuid::from_u128(1)),
             ..LogPosition::default()
         };
-        let mut test = Test::new([Try::Opens(position, vec![(0, CONNECTED)], Then::Silence)]);
-        test.run.after = offset(after);
-        if let Some(history) = history {
-            test.run.history.set(Uuid::from_u128(history)).unwrap();
-        }
+        let known = history.map(Uuid::from_u128).map_or_else(OnceLock::new, OnceLock::from);
+        // The second connection says the same, and nothing is said of it again.
+        let tries = [Then::Ends, Then::Silence]
+            .map(|then| Try::Opens(position, vec![(0, CONNECTED)], then));
+        let mut test = Test::begun(tries, [], 1.0, offset(after), Arc::new(known));
         let mut trimmed = 0;
-        while let Ok(output) = timeout(Duration::from_secs(1), test.run.next()).await {
+        while let Ok(output) = timeout(Duration::from_secs(10), test.run.next()).await {
             trimmed += u32::from(matches!(output, Ok(Output::Status(Status::Trimmed { .. }))));
         }
         assert_eq!(trimmed, said, "{history:?} {after}");

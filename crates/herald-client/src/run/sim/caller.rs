@@ -42,8 +42,6 @@ struct Caller {
     handles: f64,
     keeps: f64,
     wakes: (Instant, u32),
-    /// When the last call ended.
-    left_at: Duration,
     /// No other seed is run.
     alone: bool,
 }
@@ -109,7 +107,6 @@ impl Caller {
             handles,
             keeps,
             wakes: (begun, 0),
-            left_at: begun.elapsed(),
             alone: setting(ALONE).is_some(),
         }
     }
@@ -140,19 +137,14 @@ impl Caller {
 
     /// One call of `next`, which may be dropped.
     async fn call(&mut self, end: Duration) {
-        let away = self.now() - self.left_at;
         for lane in &self.lanes {
-            let mut judge = lock(&lane.world.judge);
-            judge.entered = self.now();
-            // Of a stream that kept the client waiting when it left.
-            judge.waiting_since += away;
+            lock(&lane.world.judge).enters(self.now());
         }
         let dropped = self.rng.random_bool(self.drops);
         let patience = if dropped { drawn(&mut self.rng, 0..10_000) } else { end };
         let patience = patience.min(end - self.now());
         let (notifications, wakes) = (&mut self.notifications, &mut self.wakes);
         let outcome = timeout(patience, without_spinning(notifications.next(), wakes)).await;
-        self.left_at = self.now();
         match outcome {
             Ok(Ok(Event::Notification(notification))) => self.take(notification),
             Ok(Ok(Event::Status(status))) => self.note(&status),

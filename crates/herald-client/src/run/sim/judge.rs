@@ -34,6 +34,8 @@ pub(super) struct Judge {
     failed: Option<(Duration, Duration, Duration)>,
     /// A stream was held back, which ended it: when the next one comes is the second draw.
     held_back_at: Option<Duration>,
+    /// When the caller first came back to a silence that was over already.
+    late_since: Option<Duration>,
     /// The same of a poll.
     page_failed: Option<(Duration, Duration, Duration)>,
     page_failures: u32,
@@ -76,6 +78,7 @@ impl Judge {
             after,
             failed: None,
             held_back_at: None,
+            late_since: None,
             page_failed: None,
             page_failures: 0,
             last_draw: 0.0,
@@ -92,6 +95,24 @@ impl Judge {
 
     pub(super) fn crash(&mut self) {
         self.crashed = true;
+    }
+
+    /// The caller waits again.
+    pub(super) fn enters(&mut self, now: Duration) {
+        self.entered = now;
+        if now > self.waiting_since + self.silence() {
+            self.late_since.get_or_insert(now);
+        }
+    }
+
+    /// An open stream has nothing for the moment.
+    pub(super) fn keeps_waiting(&mut self, now: Duration) {
+        (self.waiting_since, self.late_since) = (now, None);
+    }
+
+    /// The longest time that any client could bear.
+    fn silence(&self) -> Duration {
+        seconds(45).max(3 * self.comments.longest_gap)
     }
 
     /// A stream is asked for: exactly when it is due, or when the caller is back if that is later.
@@ -247,14 +268,13 @@ impl Judge {
         }
         if self.connected_at.is_some() {
             let silent = now.checked_sub(self.waiting_since).unwrap();
-            let most = seconds(45).max(3 * self.comments.longest_gap);
+            let most = self.silence();
             let seen = if self.attentive { self.comments.longest_seen } else { Duration::ZERO };
             let least = seconds(45).max(3 * seen);
             assert!(silent >= least, "given up after {silent:?} of silence");
-            assert!(
-                silent <= most || now == self.entered,
-                "given up after {silent:?}, not {most:?}"
-            );
+            let late = now == self.entered
+                || self.late_since.is_some_and(|since| now <= since + seconds(5));
+            assert!(silent <= most + seconds(5) || late, "given up after {silent:?}, not {most:?}");
             let bound = self.bound(now);
             self.open_due = Some(now + self.hint + bound.mul_f64(self.last_draw));
         } else {

@@ -105,7 +105,7 @@ impl Stream {
 
     async fn piece(&mut self) -> Option<Result<Bytes, Error>> {
         let now = self.world().now();
-        lock(&self.world().judge).waiting_since = now;
+        lock(&self.world().judge).keeps_waiting(now);
         loop {
             if self.cut.is_none() && !self.out.is_empty() {
                 let late = self.world().happens(self.world().weather.late);
