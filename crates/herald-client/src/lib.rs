@@ -30,7 +30,8 @@
 //! - At least once: only [`Notifications::ack`] moves the cursor, so what was not acknowledged comes again after a restart.
 //!   In one process nothing comes twice, not even while polling stands in for a stream that is held back.
 //! - Order: ascending offsets for each receiver; with more than 1500 receivers, none between runs (see [`Cursor`]).
-//! - No background task and no queue: nothing is read that was not asked for.
+//! - No background task and no queue: nothing is read that was not asked for. Only a save of a [`CheckpointFile`] that has
+//!   begun is finished if nobody waits for it.
 //!
 //! # What fails
 //! [`Notifications::next`] tries everything again that may pass ([`Error::is_retryable`]) and returns the rest: 204, statuses

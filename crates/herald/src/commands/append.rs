@@ -32,16 +32,17 @@ const GATHER_TIME: Duration = Duration::from_millis(100);
 /// Appends what the flags or the lines say.
 pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<()> {
     let client = args.server.client()?;
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::certain(1)?;
     if let Some(draft) = draft(&args) {
         let Some(appended) = stop.finish(client.append([draft])).await else {
             bail!("stopped by a signal before there was an answer; it may be stored");
         };
         let lines = lines_of(&appended.context("not appended")?);
-        return stop
-            .finish(output::print_above(&ProgressBar::hidden(), lines))
-            .await
-            .unwrap_or(Ok(()));
+        let no_bar = ProgressBar::hidden();
+        return match stop.finish(output::print_above(&no_bar, lines)).await {
+            Some(printed) => printed,
+            None => bail!("it is stored, but stopped by a signal before the answer was printed"),
+        };
     }
     let (input, length) = open(args.file.as_deref())?;
     let lines = read_lines(input);
@@ -147,7 +148,17 @@ impl Append {
             let mut batch = Batch::new();
             let gathered = gather(&mut batch, &mut self.lines, &mut self.number, &self.progress);
             match self.stop.or(gathered).await {
-                Ok(outcome) => outcome?,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let first = batch.first().unwrap_or(self.number);
+                    return Err(error.context(format!("nothing from line {first} on was sent")));
+                }
+                // Everything was sent and answered, and there is nothing more.
+                Err(Stopped)
+                    if batch.is_empty() && self.lines.is_closed() && self.lines.is_empty() =>
+                {
+                    return Ok(());
+                }
                 Err(Stopped) => bail!(
                     "stopped by a signal; nothing from line {} on was sent",
                     batch.first().unwrap_or(self.number + 1)

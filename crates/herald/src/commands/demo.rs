@@ -9,7 +9,10 @@ use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::{serve::Starting, stop::Stop};
+use super::{
+    serve::Starting,
+    stop::{Stop, Stopped},
+};
 use crate::{
     cli::DemoArgs,
     logging, output, readable,
@@ -25,7 +28,7 @@ const DRAIN: &str = "1s";
 
 /// Runs a server on a directory of its own until told to stop, and shows what arrives.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::certain(0)?;
     let deadline = args.time.map(|time| Instant::now() + time);
     logging::start(logging::Format::Auto, logging::filter("warn").context("a filter")?);
     let directory = tempfile::tempdir().context("could not make a directory for the demo")?;
@@ -38,7 +41,13 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    let was_ready = timeout(READY_WITHIN, ready).await.is_ok() && !serving.is_finished();
+    let was_ready = match stop.or(timeout(READY_WITHIN, ready)).await {
+        Ok(outcome) => outcome.is_ok() && !serving.is_finished(),
+        Err(Stopped) => {
+            lifecycle.stop();
+            return serving.await.context("the server panicked")?;
+        }
+    };
     let shown = if was_ready {
         output::print(greeting(api, ops).as_bytes())?;
         stop.or(show(api, deadline)).await.unwrap_or(Ok(()))

@@ -2,7 +2,7 @@
 
 use std::{mem, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use herald_client::{Cursor, Page, Status};
 use herald_types::{HerIds, Offset, PageLimit};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,7 +15,7 @@ use crate::{
 
 /// Prints one page, or all.
 pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::certain(1)?;
     let client = args.server.client()?;
     let her_ids = HerIds::new(args.her_ids.iter().copied())
         .map_err(|error| WrongUsage(format!("--her-id {error}")))?;
@@ -23,35 +23,35 @@ pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
     let limit = args.limit.and_then(PageLimit::new).unwrap_or(default);
     if !args.follow_pages {
         let Ok(page) = stop.or(client.poll(her_ids.as_slice(), args.offset, limit)).await else {
-            return Ok(());
+            bail!("stopped by a signal before there was an answer");
         };
         let page = page?;
         say_trimmed(&page, args.offset);
-        return print(&mut stop, page, &ProgressBar::hidden()).await.map(drop);
+        return print(&mut stop, page, &ProgressBar::hidden()).await;
     }
     let cursor = Cursor::new(args.her_ids, args.offset).context("no HER-id was given")?;
     let mut pages = client.pages(cursor, limit);
     let progress = progress();
     let mut is_first = true;
+    let mut after = args.offset;
     loop {
         let page = match stop.or(pages.next()).await {
             Ok(page) => page?,
-            Err(Stopped) => break,
+            Err(Stopped) => {
+                progress.finish_and_clear();
+                bail!("stopped by a signal; what comes after offset {after} is left")
+            }
         };
         let Some(page) = page else { break };
         progress.inc(page.notifications.len() as u64);
         if let Some(last) = page.notifications.last() {
+            after = last.offset();
             progress.set_message(format!("offset {}", last.offset()));
         }
         if mem::take(&mut is_first) {
             progress.suspend(|| say_trimmed(&page, args.offset));
         }
-        if !print(&mut stop, page, &progress).await? {
-            return Ok(());
-        }
-        if stop.was_asked() {
-            break;
-        }
+        print(&mut stop, page, &progress).await?;
     }
     progress.finish_and_clear();
     Ok(())
@@ -64,17 +64,17 @@ fn say_trimmed(page: &Page, after: Offset) {
     }
 }
 
-/// Prints a page. Returns whether it is printed to its end; if not, a signal came and nobody reads.
-async fn print(stop: &mut Stop, page: Page, progress: &ProgressBar) -> anyhow::Result<bool> {
+/// Prints a page. If a signal came and nobody reads, that is an error: the output is not whole.
+async fn print(stop: &mut Stop, page: Page, progress: &ProgressBar) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for notification in &page.notifications {
         lines.extend_from_slice(notification.raw().as_bytes());
         lines.push(b'\n');
     }
-    let printed = stop.finish(output::print_above(progress, lines)).await;
-    let is_printed = printed.is_some();
-    printed.unwrap_or(Ok(()))?;
-    Ok(is_printed)
+    match stop.finish(output::print_above(progress, lines)).await {
+        Some(printed) => printed,
+        None => bail!("stopped by a signal before all was printed"),
+    }
 }
 
 /// How far it is, on stderr, where that is a terminal.

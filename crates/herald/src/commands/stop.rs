@@ -1,15 +1,19 @@
 //! SIGINT and SIGTERM.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, thread, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
+    runtime,
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// How long what is under way when a signal comes may still take, all of it together.
 const FINISH_WITHIN: Duration = Duration::from_millis(1500);
+/// When a command that has not ended by then is ended: something that cannot be given up, like a write to a terminal that takes
+/// nothing, keeps its only thread.
+const END_AFTER: Duration = Duration::from_millis(1900);
 
 /// Hears the signals that end a command.
 pub(crate) struct Stop {
@@ -29,6 +33,24 @@ impl Stop {
         Ok(Self { interrupt, terminate: hear(SignalKind::terminate())?, deadline: None })
     }
 
+    /// As [`Stop::new`], and if the command has not ended [`END_AFTER`] the first signal, it is ended with this exit code.
+    pub(crate) fn certain(code: i32) -> anyhow::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("could not listen for signals")?;
+        let mut heard = {
+            let _guard = runtime.enter();
+            Self::new()?
+        };
+        thread::spawn(move || {
+            runtime.block_on(async {
+                heard.signal().await;
+                sleep(END_AFTER).await;
+            });
+            std::process::exit(code);
+        });
+        Self::new()
+    }
+
     /// Waits for the next signal. May be dropped and called again.
     pub(crate) async fn signal(&mut self) {
         tokio::select! {
@@ -43,11 +65,6 @@ impl Stop {
             self.signal().await;
             self.deadline = Some(Instant::now() + FINISH_WITHIN);
         }
-    }
-
-    /// Whether a signal has come.
-    pub(crate) fn was_asked(&self) -> bool {
-        self.deadline.is_some()
     }
 
     /// Waits for `work`, or for a signal.

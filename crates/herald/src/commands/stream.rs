@@ -33,7 +33,7 @@ type Failure = ConsumerError<CheckpointError>;
 
 /// Streams until told to stop.
 pub(crate) async fn run(args: StreamArgs) -> anyhow::Result<()> {
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::certain(0)?;
     let client = args.server.client()?;
     let Ok(consumer) = stop.or(begin(&client, &args)).await else { return Ok(()) };
     let stream = Stream {

@@ -266,6 +266,24 @@ fn a_signal_ends_it_while_the_server_is_away_and_while_nobody_reads_its_lines() 
 }
 
 #[test]
+fn a_signal_ends_it_while_nobody_reads_what_it_says() {
+    // Stderr is a pipe that is full before it has said much: a problem may be long.
+    let problem = format!("{{\"detail\":\"{}\"}}", "x".repeat(100_000));
+    let server = Script::start(move |_, _, stream| {
+        write(stream, answer("503 Service Unavailable", "", &problem));
+    });
+    for (command, code) in [("stream", 0), ("poll", 1)] {
+        let flags = [command, "--url", &server.url, "--her-id", "7", "--offset", "0"];
+        let flags =
+            [&flags[..], if command == "poll" { &["--follow-pages"] } else { &[] }].concat();
+        let mut running = Running::start(&flags);
+        running.heard_on_stderr();
+        running.signal("TERM");
+        assert_eq!(running.wait_unread(), Some(code), "{command}");
+    }
+}
+
+#[test]
 fn a_stdout_that_nobody_reads_ends_it_quietly() {
     let server = Script::start(|_, request, stream| {
         write(stream, connected(""));

@@ -118,6 +118,11 @@ impl Running {
         self.stdout = None;
     }
 
+    /// Waits for its end without reading anything; its exit code.
+    pub(crate) fn wait_unread(&mut self) -> Option<i32> {
+        self.child.wait().expect("a child").code()
+    }
+
     /// Waits for its end without reading its stdout.
     pub(crate) fn end(&mut self) -> (i32, String) {
         let mut stderr = String::new();
