@@ -46,10 +46,10 @@ fn written_reads_back(lines: &[u8], cut: usize) {
 
     let mut items = items(&stream.0, cut).into_iter();
     let connected = items.next();
-    assert!(matches!(connected, Some(Item::Event(event)) if event.name == "connected"));
+    assert!(matches!(connected, Some(Item::Event(event)) if &*event.name == "connected"));
     for (offset, body) in bodies {
         let Some(Item::Event(event)) = items.next() else { panic!("no event for {offset}") };
-        assert_eq!((event.name.as_str(), event.data.as_bytes()), ("notification", &body[..]));
+        assert_eq!((&*event.name, event.data.as_bytes()), ("notification", &body[..]));
         assert_eq!(*event.last_id, *offset.to_string());
         let comment = items.next();
         assert_eq!(comment, Some(Item::Comment(format!(" until {offset}").into())));

@@ -73,7 +73,7 @@ fn by_the_standard(stream: &[u8]) -> Vec<Item> {
                 if let Some(data) = data.strip_suffix('\n') {
                     let name = if name.is_empty() { "message" } else { &name };
                     items.push(Item::Event(Event {
-                        name: name.to_owned(),
+                        name: name.into(),
                         data: data.to_owned(),
                         last_id: last_id.as_str().into(),
                     }));

@@ -21,7 +21,7 @@ fn ours<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Read>, Vec<u64>) {
         while let Some(item) = parser.item().expect("no vector is as long as an event may be") {
             match item {
                 Item::Event(event) => {
-                    events.push((event.name, event.data, event.last_id.to_string()));
+                    events.push((event.name.to_string(), event.data, event.last_id.to_string()));
                 }
                 Item::Retry(retry) => retries.push(retry.as_millis().try_into().expect("u64")),
                 Item::Comment(_) => {}

@@ -235,8 +235,8 @@ impl<S: Source> Run<S> {
                     self.look(until);
                 }
             }
-            Item::Event(event) if event.name == "connected" => self.on_connected(),
-            Item::Event(event) if event.name == "notification" => {
+            Item::Event(event) if &*event.name == "connected" => self.on_connected(),
+            Item::Event(event) if &*event.name == "notification" => {
                 self.on_connected();
                 let notification = Notification::parse_text(event.data)
                     .map_err(|source| undecodable("a notification", source))?;
@@ -246,7 +246,9 @@ impl<S: Source> Run<S> {
                 }
                 self.hand_on(notification);
             }
-            Item::Event(event) => tracing::debug!(event.name, "an unknown event was skipped"),
+            Item::Event(event) => {
+                tracing::debug!(event.name = &*event.name, "an unknown event was skipped");
+            }
         }
         Ok(())
     }

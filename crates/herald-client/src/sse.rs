@@ -27,7 +27,7 @@ pub enum Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Its type; `message` if the stream does not say.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its `data` lines joined by line feeds, without the last one's end.
     pub data: String,
     /// The newest id that the stream has given, here or earlier; shared, since a stream need not give another one.
@@ -50,7 +50,10 @@ pub struct Parser {
     started: bool,
     /// The last line ended with CR: a LF that follows belongs to it.
     after_cr: bool,
-    name: String,
+    /// Empty until an `event` line says otherwise.
+    name: Arc<str>,
+    /// The last event's name: nearly all of a stream have the same one.
+    usual: Arc<str>,
     /// The `data` lines so far, joined by line feeds.
     data: Option<String>,
     last_id: Arc<str>,
@@ -140,7 +143,8 @@ impl Parser {
             None => (line, &b""[..]),
         };
         match field {
-            b"event" => self.name = text(value).into_owned(),
+            b"event" if value == self.usual.as_bytes() => self.name = Arc::clone(&self.usual),
+            b"event" => self.name = text(value).into(),
             b"data" => match &mut self.data {
                 None => self.data = Some(text(value).into_owned()),
                 Some(data) => {
@@ -160,7 +164,10 @@ impl Parser {
     fn dispatch(&mut self) -> Option<Item> {
         let name = mem::take(&mut self.name);
         let data = self.data.take()?;
-        let name = if name.is_empty() { "message".to_owned() } else { name };
+        let name = if name.is_empty() { "message".into() } else { name };
+        if !Arc::ptr_eq(&name, &self.usual) {
+            self.usual = Arc::clone(&name);
+        }
         Some(Item::Event(Event { name, data, last_id: Arc::clone(&self.last_id) }))
     }
 }

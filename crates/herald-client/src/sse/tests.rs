@@ -320,7 +320,7 @@ fn a_line_of_any_kind_may_be_just_so_long_however_it_comes() {
 fn a_parser_that_is_never_given_an_end_holds_a_few_events_at_most() {
     let held = |parser: &Parser| {
         let data = parser.data.as_ref().map_or(0, String::len);
-        parser.buffer.len() + parser.name.len() + data + parser.last_id.len()
+        parser.buffer.len() + parser.name.len() + parser.usual.len() + data + parser.last_id.len()
     };
     let endless = ["x", "data", "data\n", "data:x\n", ":", "event: ", "id:\u{FEFF}", "\u{FEFF}"];
     let not_utf8 = [&b"\xFF"[..], b"data:\xFF\xFF\xFF\xFF\n"];

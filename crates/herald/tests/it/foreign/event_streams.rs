@@ -50,7 +50,7 @@ fn ours(stream: &[u8]) -> (Vec<Event>, Vec<String>) {
     while let Some(item) = parser.item().expect("short enough") {
         match item {
             Item::Event(event) => {
-                events.push((event.name, event.data, event.last_id.to_string()));
+                events.push((event.name.to_string(), event.data, event.last_id.to_string()));
             }
             Item::Comment(text) => {
                 let text = String::from_utf8_lossy(&text);
