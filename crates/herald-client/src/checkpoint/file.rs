@@ -125,7 +125,7 @@ impl Checkpoint for CheckpointFile {
         loading.await.map_err(ended)?
     }
 
-    /// Costs two syncs, of the file and of its directory; none if the file is there already.
+    /// Costs two syncs, of the file and of its directory; only the second if the file keeps all of it already.
     async fn save(&mut self, cursor: &Cursor) -> Result<(), CheckpointError> {
         if let Some(before) = &mut self.under_way {
             // What went wrong then goes wrong now, or is over.

@@ -46,7 +46,6 @@ pub(crate) async fn run(args: StreamArgs) -> anyhow::Result<()> {
         is_readable: output::has_reader() && !args.ndjson,
         view: View::new(),
         left: args.max.unwrap_or(u64::MAX),
-        idle_exit: args.idle_exit,
         idle_since: Instant::now(),
         is_stuck: false,
         stop,
@@ -109,7 +108,6 @@ struct Stream {
     view: View,
     /// How many notifications may still be printed.
     left: u64,
-    idle_exit: Option<Duration>,
     idle_since: Instant,
     /// Lines that nobody reads were given up on; the bar is still theirs.
     is_stuck: bool,
@@ -152,7 +150,7 @@ impl Stream {
                 Next::Event(event) => {
                     self.note(event)?;
                     // What is no notification may come so fast that nothing else is looked at.
-                    if self.idle_exit.is_some_and(|idle| self.idle_since.elapsed() >= idle) {
+                    if self.args.idle_exit.is_some_and(|idle| self.idle_since.elapsed() >= idle) {
                         break;
                     }
                 }
@@ -165,7 +163,7 @@ impl Stream {
     }
 
     async fn next(&mut self) -> Next {
-        let idle_at = self.idle_exit.map(|idle| self.idle_since + idle);
+        let idle_at = self.args.idle_exit.map(|idle| self.idle_since + idle);
         tokio::select! {
             biased;
             () = self.stop.asked() => Next::Stopped,

@@ -27,7 +27,6 @@ struct Place {
     lag: Option<Duration>,
     /// Something has been printed since the last look.
     is_busy: bool,
-    printed: u64,
 }
 
 enum Connection {
@@ -46,7 +45,6 @@ impl View {
             offset: Offset::ZERO,
             lag: None,
             is_busy: false,
-            printed: 0,
         };
         let view = Self { bar: bar(), place };
         view.draw();
@@ -71,7 +69,6 @@ impl View {
     /// These lines were printed.
     pub(super) fn printed(&mut self, notifications: &[Notification], cursor: &Cursor) {
         self.bar.inc(notifications.len() as u64);
-        self.place.printed += notifications.len() as u64;
         self.place.is_busy = true;
         // Reading a whole notification is work, so only if somebody sees it.
         if let Some(last) = notifications.last().filter(|_| !self.bar.is_hidden()) {
@@ -101,11 +98,8 @@ impl View {
     pub(super) fn end(&self) {
         if !self.bar.is_hidden() {
             self.bar.finish_and_clear();
-            let Place { printed, offset, .. } = self.place;
-            output::say(format_args!(
-                "{} printed, everything up to offset {offset}",
-                HumanCount(printed)
-            ));
+            let (printed, offset) = (HumanCount(self.bar.position()), self.place.offset);
+            output::say(format_args!("{printed} printed, everything up to offset {offset}"));
         }
     }
 
@@ -197,7 +191,6 @@ mod tests {
             offset: at(offset),
             lag: Some(Duration::from_millis(85)),
             is_busy: true,
-            printed: 0,
         }
     }
 
