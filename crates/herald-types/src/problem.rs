@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 pub enum ProblemType {
     /// A header, a parameter or the body is invalid.
     InvalidRequest,
+    /// The call has no token, or one, or a proof, that is not accepted.
+    Unauthenticated,
+    /// The token lacks the scope that this call needs.
+    InsufficientScope,
+    /// Appends need a client certificate, and the connection has none.
+    ClientCertificateRequired,
     /// A HER-id of the request is not granted.
     HerIdNotGranted,
     /// There is no such path.
@@ -21,12 +27,16 @@ pub enum ProblemType {
     TooLarge,
     /// The body's content type or encoding is not known.
     UnsupportedMediaType,
+    /// The client asks too often, or has too many streams open.
+    TooManyRequests,
     /// Something broke inside.
     Internal,
     /// The server has not finished starting.
     NotReady,
     /// The server is stopping.
     Stopping,
+    /// There is no room for the request now.
+    Busy,
     /// The log cannot take appends now; nothing of the request happened.
     AppendRefused,
     /// It is not known whether the append happened.
@@ -35,8 +45,11 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type, by status.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidRequest,
+        Self::Unauthenticated,
+        Self::InsufficientScope,
+        Self::ClientCertificateRequired,
         Self::HerIdNotGranted,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -44,9 +57,11 @@ impl ProblemType {
         Self::ContentDiffers,
         Self::TooLarge,
         Self::UnsupportedMediaType,
+        Self::TooManyRequests,
         Self::Internal,
         Self::NotReady,
         Self::Stopping,
+        Self::Busy,
         Self::AppendRefused,
         Self::OutcomeUnknown,
     ];
@@ -56,6 +71,9 @@ impl ProblemType {
     pub const fn slug(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid-request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::InsufficientScope => "insufficient-scope",
+            Self::ClientCertificateRequired => "client-certificate-required",
             Self::HerIdNotGranted => "her-id-not-granted",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
@@ -63,9 +81,11 @@ impl ProblemType {
             Self::ContentDiffers => "content-differs",
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::TooManyRequests => "too-many-requests",
             Self::Internal => "internal",
             Self::NotReady => "not-ready",
             Self::Stopping => "stopping",
+            Self::Busy => "busy",
             Self::AppendRefused => "append-refused",
             Self::OutcomeUnknown => "outcome-unknown",
         }
@@ -76,6 +96,9 @@ impl ProblemType {
     pub const fn title(self) -> &'static str {
         match self {
             Self::InvalidRequest => "The request is invalid",
+            Self::Unauthenticated => "Not authenticated",
+            Self::InsufficientScope => "The token lacks a scope",
+            Self::ClientCertificateRequired => "A client certificate is required",
             Self::HerIdNotGranted => "No access to a HER-id",
             Self::NotFound => "No such resource",
             Self::MethodNotAllowed => "Method not allowed",
@@ -83,9 +106,11 @@ impl ProblemType {
             Self::ContentDiffers => "The notificationId is stored with other content",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "Unsupported content type",
+            Self::TooManyRequests => "Too many requests",
             Self::Internal => "Internal error",
             Self::NotReady => "The server is not ready",
             Self::Stopping => "The server is stopping",
+            Self::Busy => "The server is busy",
             Self::AppendRefused => "The log takes no appends now",
             Self::OutcomeUnknown => "It is unknown whether the append happened",
         }
@@ -96,15 +121,23 @@ impl ProblemType {
     pub const fn status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
-            Self::HerIdNotGranted => 403,
+            Self::Unauthenticated => 401,
+            Self::InsufficientScope | Self::ClientCertificateRequired | Self::HerIdNotGranted => {
+                403
+            }
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::ContentDiffers => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
+            Self::TooManyRequests => 429,
             Self::Internal => 500,
-            Self::NotReady | Self::Stopping | Self::AppendRefused | Self::OutcomeUnknown => 503,
+            Self::NotReady
+            | Self::Stopping
+            | Self::Busy
+            | Self::AppendRefused
+            | Self::OutcomeUnknown => 503,
         }
     }
 
@@ -114,15 +147,20 @@ impl ProblemType {
         match self {
             Self::InvalidRequest => 1001,
             Self::HerIdNotGranted => 1202,
-            Self::NotFound
+            Self::Unauthenticated
+            | Self::InsufficientScope
+            | Self::ClientCertificateRequired
+            | Self::NotFound
             | Self::MethodNotAllowed
             | Self::NotAcceptable
             | Self::ContentDiffers
             | Self::TooLarge
             | Self::UnsupportedMediaType
+            | Self::TooManyRequests
             | Self::Internal
             | Self::NotReady
             | Self::Stopping
+            | Self::Busy
             | Self::AppendRefused
             | Self::OutcomeUnknown => 0,
         }
