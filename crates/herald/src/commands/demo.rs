@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cli::DemoArgs,
     logging, output, readable,
-    settings::{Args, Settings},
+    settings::{Args, Key, Settings},
 };
 
 /// The parties of the demo: each sends to the next.
@@ -25,6 +25,8 @@ const PARTIES: [u32; 3] = [8_139_764, 90_215, 8_140_072];
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the server may take to stop.
 const DRAIN: &str = "1s";
+/// A free port.
+const ANY: &str = "127.0.0.1:0";
 
 /// Runs a server on a directory of its own until told to stop, and shows what arrives.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
@@ -65,14 +67,11 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
 /// The usual ports if they are free, so that what the documentation says can be tried; else any.
 fn bind(directory: &std::path::Path) -> anyhow::Result<Starting> {
     let data_dir = directory.to_str().context("the temporary directory's name is not UTF-8")?;
-    let usual = Args {
-        data_dir: Some(data_dir.to_owned()),
-        drain: Some(DRAIN.to_owned()),
-        ..Args::default()
+    let usual = [(Key::DataDir, data_dir), (Key::Drain, DRAIN)];
+    let free = [&usual[..], &[(Key::Listen, ANY), (Key::OpsListen, ANY)]].concat();
+    let bind = |texts: &[_]| -> anyhow::Result<_> {
+        Starting::bind(&Settings::read(&Args::with(texts), |_| None)?)
     };
-    let any = "127.0.0.1:0".to_owned();
-    let free = Args { listen: Some(any.clone()), ops_listen: Some(any), ..usual.clone() };
-    let bind = |args| -> anyhow::Result<_> { Starting::bind(&Settings::read(args, |_| None)?) };
     bind(&usual).or_else(|_| bind(&free))
 }
 

@@ -37,36 +37,31 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must name a directory".into()) } else { Ok(text.into()) }
 }
 
-fn bounded(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let value = duration::parse(text).map_err(|error| error.to_string())?;
-    if bounds.contains(&value) {
-        return Ok(value);
+/// A duration within `bounds`.
+pub(super) fn duration(
+    bounds: RangeInclusive<Duration>,
+) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| {
+        let value = duration::parse(text).map_err(|error| error.to_string())?;
+        if bounds.contains(&value) {
+            return Ok(value);
+        }
+        let (min, max) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
+        Err(format!("must be from {min} to {max}"))
     }
-    let (min, max) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
-    Err(format!("must be from {min} to {max}"))
 }
 
-pub(super) fn retention(text: &str) -> Result<Option<Duration>, String> {
-    if text == "forever" {
-        return Ok(None);
+/// What `read` reads, or `word` for nothing of the kind: `forever`, or `none` for a setting that need not be set.
+pub(super) fn or<T>(
+    word: &'static str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| {
+        if text == word {
+            return Ok(None);
+        }
+        read(text).map(Some).map_err(|error| format!("{error}, or {word}"))
     }
-    bounded(text, &RETENTION).map(Some).map_err(|error| format!("{error}, or forever"))
-}
-
-pub(super) fn heartbeat(text: &str) -> Result<Duration, String> {
-    bounded(text, &HEARTBEAT)
-}
-
-pub(super) fn stall_timeout(text: &str) -> Result<Duration, String> {
-    bounded(text, &STALL_TIMEOUT)
-}
-
-pub(super) fn stream_max_age(text: &str) -> Result<Duration, String> {
-    bounded(text, &STREAM_MAX_AGE)
-}
-
-pub(super) fn drain(text: &str) -> Result<Duration, String> {
-    bounded(text, &DRAIN)
 }
 
 pub(super) fn log(text: &str) -> Result<(), String> {

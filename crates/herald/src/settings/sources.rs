@@ -1,10 +1,9 @@
 //! Where a setting's text comes from: flag > environment > file > default.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt, fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -40,62 +39,62 @@ impl fmt::Display for Source {
 /// Each setting's text and source, and what is wrong so far.
 pub(super) struct Sources {
     texts: BTreeMap<Key, (String, Source)>,
+    /// Settings that have no usable value, each with a violation.
+    refused: BTreeSet<Key>,
     violations: Vec<String>,
 }
 
 impl Sources {
-    pub(super) fn read(
-        args: &Args,
-        environment: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, InvalidSettings> {
-        let mut violations = Vec::new();
-        let mut file = BTreeMap::new();
+    pub(super) fn read(args: &Args, environment: impl Fn(&str) -> Option<OsString>) -> Self {
+        let mut sources =
+            Self { texts: BTreeMap::new(), refused: BTreeSet::new(), violations: Vec::new() };
         let config = args.config.clone().or_else(|| environment("HERALD_CONFIG").map(Into::into));
+        let mut file = BTreeMap::new();
         if let Some(path) = &config {
-            read_file(path, &mut file, &mut violations);
+            read_file(path, &mut file, &mut sources.violations);
         }
-        let mut texts = BTreeMap::new();
-        for key in Key::ALL {
+        for &key in Key::ALL {
             let name = key.environment_name();
             let variable = environment(&name).map(|value| {
                 value.into_string().unwrap_or_else(|_| {
-                    violations.push(format!("{name}: must be UTF-8"));
+                    sources.refuse(key, format!("{name}: must be UTF-8"));
                     key.default_text().to_owned()
                 })
             });
             let found = args
-                .flag(key)
-                .map(|text| (text, Source::Flag))
+                .text(key)
+                .map(|text| (text.to_owned(), Source::Flag))
                 .or_else(|| variable.map(|text| (text, Source::Environment)))
                 .or_else(|| Some((file.remove(&key)?, Source::File(config.clone()?))))
                 .unwrap_or_else(|| (key.default_text().to_owned(), Source::Default));
-            texts.insert(key, found);
+            sources.texts.insert(key, found);
         }
-        Ok(Self { texts, violations })
+        sources
     }
 
-    /// The value of `key`, or `None` after noting what is wrong with it.
-    pub(super) fn value<T>(
-        &mut self,
-        key: Key,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    /// The value of `key`; its default's after noting what is wrong with it, so that the others are read too.
+    pub(super) fn value<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, String>) -> T {
         let (text, source) = &self.texts[&key];
-        let place = place(key, source);
-        read(text).map_err(|error| self.violations.push(format!("{place} {text:?}: {error}"))).ok()
+        match read(text) {
+            Ok(value) => value,
+            Err(error) => {
+                let violation = format!("{} {text:?}: {error}", place(key, source));
+                self.refuse(key, violation);
+                read(key.default_text()).expect("a default can be read")
+            }
+        }
     }
 
-    /// What two addresses, and the lack of authentication, allow.
-    pub(super) fn check_addresses(&mut self, api: SocketAddr, ops: SocketAddr, insecure: bool) {
-        if api == ops && api.port() != 0 {
-            self.violations.push(format!("ops-listen {ops}: must not be the address of the API"));
+    /// What `keys` must say together; nothing when one of them could not be read.
+    pub(super) fn check(&mut self, keys: &[Key], holds: bool, violation: impl FnOnce() -> String) {
+        if !holds && keys.iter().all(|key| !self.refused.contains(key)) {
+            self.violations.push(violation());
         }
-        if !api.ip().is_loopback() && !insecure {
-            self.violations.push(format!(
-                "listen {api}: with --auth none everybody who can connect reads and writes everything, so only \
-                 loopback is listened on; --insecure-no-auth allows it"
-            ));
-        }
+    }
+
+    fn refuse(&mut self, key: Key, violation: String) {
+        self.refused.insert(key);
+        self.violations.push(violation);
     }
 
     pub(super) fn finish(self) -> Result<Vec<(Key, String, Source)>, InvalidSettings> {
@@ -128,13 +127,13 @@ fn read_file(path: &Path, file: &mut BTreeMap<Key, String>, violations: &mut Vec
         Err(violation) => return violations.push(violation.trim_end().to_owned()),
     };
     for (name, value) in table {
-        let Some(key) = Key::ALL.into_iter().find(|key| key.name() == name) else {
+        let Some(key) = Key::ALL.iter().copied().find(|key| key.name() == name) else {
             violations.push(format!("{shown}: {name} is not a setting{}", hint(&name)));
             continue;
         };
         match value {
             toml::Value::String(text) => drop(file.insert(key, text)),
-            toml::Value::Boolean(value) if key == Key::InsecureNoAuth => {
+            toml::Value::Boolean(value) if key.is_flag() => {
                 file.insert(key, value.to_string());
             }
             _ => violations.push(format!(
@@ -148,7 +147,7 @@ fn read_file(path: &Path, file: &mut BTreeMap<Key, String>, violations: &mut Vec
 /// `, did you mean …?` with the nearest known key, when one is near.
 fn hint(name: &str) -> String {
     let likeness = |key: &Key| strsim::jaro_winkler(&name.replace('_', "-"), key.name());
-    let nearest = Key::ALL.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = Key::ALL.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest
         .filter(|key| likeness(key) >= SIMILARITY_MIN)
         .map(|key| format!(", did you mean {}?", key.name()))

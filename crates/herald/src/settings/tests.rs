@@ -45,7 +45,8 @@ fn read(
     let file = config.map(file);
     let path = file.as_ref().map(|file| file.path().to_owned());
     let environment: HashMap<_, _> = environment.iter().copied().collect();
-    let args = Args { config: args.config.clone().or(path), ..args.clone() };
+    let mut args = args.clone();
+    args.config = args.config.or(path);
     Settings::read(&args, |name| environment.get(name).map(Into::into))
 }
 
@@ -60,13 +61,13 @@ fn origin(settings: &Settings, key: Key) -> (&str, &Source) {
 
 #[test]
 fn each_setting_is_taken_from_flag_then_environment_then_file_then_default() {
-    for key in Key::ALL {
+    for &key in Key::ALL {
         let [flag, variable, filed] = values(key);
         let flag_name = format!("--{}", key.name());
-        let line = match key {
-            Key::InsecureNoAuth => vec![flag_name.as_str()],
-            _ => vec![flag_name.as_str(), flag],
-        };
+        let mut line = vec![flag_name.as_str()];
+        if !key.is_flag() {
+            line.push(flag);
+        }
         let by_flag = args(&line);
         let variable_name = key.environment_name();
         let environment = [(variable_name.as_str(), variable)];
@@ -79,6 +80,8 @@ fn each_setting_is_taken_from_flag_then_environment_then_file_then_default() {
         let one = read(&args(&[]), &[], Some(&config)).unwrap();
         assert_eq!(origin(&one, key).0, filed, "{key:?}");
         assert!(matches!(origin(&one, key).1, Source::File(_)), "{key:?}");
+        let bare = read(&args(&[]), &[], Some(&format!("{} = true", key.name())));
+        assert_eq!(bare.is_ok_and(|bare| origin(&bare, key).0 == "true"), key.is_flag(), "{key:?}");
         let none = read(&args(&[]), &[], None).unwrap();
         assert_eq!(origin(&none, key), (key.default_text(), &Source::Default), "{key:?}");
     }
@@ -98,7 +101,7 @@ fn defaults_are_those_of_the_contract() {
 }
 
 #[test]
-fn help_names_each_variable_and_default() {
+fn help_names_each_variable_and_default_under_its_heading() {
     use clap::CommandFactory;
     #[derive(clap::Parser)]
     struct Cli {
@@ -106,14 +109,20 @@ fn help_names_each_variable_and_default() {
         _args: Args,
     }
     let help = Cli::command().term_width(0).render_long_help().to_string();
-    for key in Key::ALL {
-        assert!(help.contains(&format!("[env: {}]", key.environment_name())), "{key:?}");
-        let shows_default = help.contains(&format!(
+    // Up to the next line without indentation, which is a heading.
+    let section = |heading: &str| -> String {
+        let lines = help.lines().skip_while(|line| *line != format!("{heading}:")).skip(1);
+        lines.take_while(|line| line.is_empty() || line.starts_with(' ')).collect()
+    };
+    for &key in Key::ALL {
+        let section = section(key.heading());
+        assert!(section.contains(&format!("[env: {}]", key.environment_name())), "{key:?}");
+        let shows_default = section.contains(&format!(
             "[env: {}] [default: {}]",
             key.environment_name(),
             key.default_text()
         ));
-        assert_eq!(shows_default, key != Key::InsecureNoAuth, "{key:?}");
+        assert_eq!(shows_default, !key.is_flag(), "{key:?}");
     }
 }
 
@@ -150,6 +159,17 @@ fn every_violation_is_told_at_once_and_where_it_was_written() {
     assert!(text.contains("HERALD_HEARTBEAT \"never\": must be a duration"), "{text}");
     assert!(text.contains("drain must be a text, such as \"10s\""), "{text}");
     assert!(text.contains("stall-timeout \"2h\": must be from 100ms to 1h"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_told_a_second_time_with_what_it_stands_in_for() {
+    // The default of --listen would be the same address.
+    let text = refusal(&["--listen", "8080", "--ops-listen", "127.0.0.1:8080"]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let text = refusal(&["--listen", "0.0.0.0:1", "--auth", "helseid", "--drain", "never"]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let text = refusal(&["--listen", "0.0.0.0:1", "--ops-listen", "0.0.0.0:1", "--drain", "never"]);
+    assert_eq!(text.lines().count(), 3, "{text}");
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! Every setting, one row each: the flags, the variables, the file's keys and what is printed at start come from here.
+
+/// What a row says; the key and the heading stand around it.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    name: &'static str,
+    /// `None` for a flag, which is there or not.
+    value_name: Option<&'static str>,
+    default: &'static str,
+    help: &'static str,
+}
+
+/// A setting with a value; the default `none` stands for nothing, and is read by [`super::kinds::or`].
+const fn text(
+    name: &'static str,
+    value_name: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Row {
+    Row { name, value_name: Some(value_name), default, help }
+}
+
+/// A setting that is off unless somebody turns it on: no value on the command line, `true` or `false` elsewhere.
+const fn flag(name: &'static str, help: &'static str) -> Row {
+    Row { name, value_name: None, default: "false", help }
+}
+
+macro_rules! settings {
+    ($($heading:literal { $($key:ident: $row:expr;)+ })+) => {
+        /// One setting.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Key {
+            $($($key,)+)+
+        }
+
+        impl Key {
+            /// Every setting, as printed at start.
+            pub(crate) const ALL: &[Self] = &[$($(Self::$key,)+)+];
+
+            const fn row(self) -> Row {
+                match self {
+                    $($(Self::$key => $row,)+)+
+                }
+            }
+
+            /// What the help shows it under.
+            pub(super) const fn heading(self) -> &'static str {
+                match self {
+                    $($(Self::$key)|+ => $heading,)+
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    "Listening" {
+        Listen: text("listen", "ADDRESS", "127.0.0.1:8080",
+            "The API's address and port; port 0 takes a free one");
+        OpsListen: text("ops-listen", "ADDRESS", "127.0.0.1:9464",
+            "The address and port of health and metrics");
+    }
+    "Storage" {
+        DataDir: text("data-dir", "DIR", "./herald-data",
+            "Everything that the server keeps");
+        Retention: text("retention", "DURATION", "30d",
+            "How long a notification is kept, or `forever`");
+        Log: text("log", "LOG", "local",
+            "Where the order of notifications is kept: `local`");
+    }
+    "Streams" {
+        Heartbeat: text("heartbeat", "DURATION", "15s",
+            "How often a silent stream gets a comment line");
+        StallTimeout: text("stall-timeout", "DURATION", "60s",
+            "A stream whose reader takes nothing for so long is cut off");
+        StreamMaxAge: text("stream-max-age", "DURATION", "1h",
+            "How old a stream may get; each ends between 0.8 and 1.0 of it");
+    }
+    "Access" {
+        Auth: text("auth", "AUTH", "none",
+            "Who may read what: `none` lets everybody read everything");
+        InsecureNoAuth: flag("insecure-no-auth",
+            "With `--auth none`: listen on more than loopback all the same");
+    }
+    "Limits" {
+        Drain: text("drain", "DURATION", "10s",
+            "How long a stop may take");
+    }
+    "Logging" {
+        LogLevel: text("log-level", "FILTER", "info",
+            "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or `info,herald_http=debug`");
+        LogFormat: text("log-format", "FORMAT", "auto",
+            "How it is logged: `text`, `json`, or `auto`: text on a terminal");
+    }
+}
+
+impl Key {
+    /// Its name as a flag, without the dashes, and in the file.
+    #[must_use]
+    pub(crate) const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// How the help names its value; `None` for a flag.
+    pub(super) const fn value_name(self) -> Option<&'static str> {
+        self.row().value_name
+    }
+
+    /// Whether it is there or not, and has no value on the command line.
+    pub(super) const fn is_flag(self) -> bool {
+        self.row().value_name.is_none()
+    }
+
+    /// Its value when nobody says anything.
+    #[must_use]
+    pub(crate) const fn default_text(self) -> &'static str {
+        self.row().default
+    }
+
+    /// Its name in the environment.
+    #[must_use]
+    pub(crate) fn environment_name(self) -> String {
+        format!("HERALD_{}", self.name().to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// What the help says about it, with its variable and its default.
+    pub(super) fn help(self) -> String {
+        let Row { help, default, .. } = self.row();
+        let env = self.environment_name();
+        if self.is_flag() {
+            format!("{help} [env: {env}]")
+        } else {
+            format!("{help} [env: {env}] [default: {default}]")
+        }
+    }
+}
