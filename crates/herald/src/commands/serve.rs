@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{IDLE_TIMEOUT, Server, ServerSettings},
+    server::{Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use herald_types::Grant;
@@ -91,7 +91,7 @@ impl Starting {
             listen: settings.listen,
             ops_listen: settings.ops_listen,
             stall_timeout: settings.stall_timeout,
-            idle_timeout: IDLE_TIMEOUT,
+            idle_timeout: settings.idle_timeout,
         })?;
         let (api, ops) = (server.api_address(), server.ops_address());
         info!(%api, %ops, "listening");

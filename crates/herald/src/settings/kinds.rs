@@ -20,6 +20,8 @@ pub(super) const HEARTBEAT: RangeInclusive<Duration> = MILLISECOND.saturating_mu
 pub(super) const STALL_TIMEOUT: RangeInclusive<Duration> = MILLISECOND.saturating_mul(100)..=HOUR;
 /// A stream that never ends never moves to another replica.
 pub(super) const STREAM_MAX_AGE: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(7);
+/// Below, a client that thinks between two requests has to connect again; above, a gone one keeps its place.
+pub(super) const IDLE_TIMEOUT: RangeInclusive<Duration> = SECOND..=HOUR;
 /// 0 cuts everything at once.
 pub(super) const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 

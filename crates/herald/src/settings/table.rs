@@ -83,6 +83,8 @@ settings! {
             "With `--auth none`: listen on more than loopback all the same");
     }
     "Limits" {
+        IdleTimeout: text("idle-timeout", "DURATION", "75s",
+            "A connection without a request for so long is closed");
         Drain: text("drain", "DURATION", "10s",
             "How long a stop may take");
     }

@@ -12,6 +12,7 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::Heartbeat => ["1s", "2s", "3s"],
         Key::StallTimeout => ["4s", "5s", "6s"],
         Key::StreamMaxAge => ["7s", "8s", "9s"],
+        Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
         Key::Log => ["local", "local", "local"],
         Key::Auth => ["none", "none", "none"],
@@ -97,6 +98,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.heartbeat, Duration::from_secs(15));
     assert_eq!(settings.stall_timeout, Duration::from_secs(60));
     assert_eq!(settings.stream_max_age, Duration::from_secs(3_600));
+    assert_eq!(settings.idle_timeout, herald_http::server::IDLE_TIMEOUT);
     assert_eq!(settings.drain, Duration::from_secs(10));
 }
 
@@ -179,6 +181,7 @@ fn durations_have_bounds() {
         ("--heartbeat", ["10ms", "1h"], ["9ms", "1h1ms"]),
         ("--stall-timeout", ["100ms", "1h"], ["99ms", "1h1ms"]),
         ("--stream-max-age", ["1s", "7d"], ["999ms", "7d1ms"]),
+        ("--idle-timeout", ["1s", "1h"], ["999ms", "1h1ms"]),
         ("--drain", ["0s", "1h"], ["1h1ms", "2h"]),
     ] {
         for value in inside {

@@ -1,6 +1,9 @@
 //! The server's settings through the real binary: what is printed at start, and how wrong ones are refused.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 use crate::support::{
     cli::run,
@@ -68,4 +71,15 @@ fn an_unknown_key_of_the_file_exits_2_and_names_the_nearest_known_one() {
     let (code, text) = refused(&["--config", config.to_str().expect("UTF-8")], &[]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("retenton is not a setting, did you mean retention?"), "{text}");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_closed_after_the_idle_timeout() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["--idle-timeout", "1s"]).await;
+    let mut silent = TcpStream::connect(server.api).await.expect("a connection");
+    // Sooner than the default.
+    let closed = timeout(Duration::from_secs(60), silent.read(&mut [0])).await;
+    assert_eq!(closed.expect("it is closed").expect("the end"), 0);
+    assert!(server.stop().success());
 }
