@@ -18,7 +18,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{IDLE_TIMEOUT, Server, ServerSettings},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats};
@@ -143,6 +143,7 @@ async fn serve(log: Log, bound: mpsc::Sender<anyhow::Result<SocketAddr>>) {
         listen: any_port,
         ops_listen: any_port,
         stall_timeout: QUIET,
+        head_bytes_max: HEAD_BYTES_MAX,
         idle_timeout: IDLE_TIMEOUT,
     };
     let server = match Server::bind(settings) {

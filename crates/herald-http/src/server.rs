@@ -44,6 +44,8 @@ pub struct ServerSettings {
     pub ops_listen: SocketAddr,
     /// A connection whose peer takes nothing of what is written for so long is cut.
     pub stall_timeout: Duration,
+    /// How many bytes a request's head may have, request line included; [`HEAD_BYTES_MAX`].
+    pub head_bytes_max: usize,
     /// A connection without a request for so long is closed; [`IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
 }

@@ -7,6 +7,7 @@ mod logging;
 mod output;
 mod readable;
 mod settings;
+mod size;
 
 use std::process::ExitCode;
 

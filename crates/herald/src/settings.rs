@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub stall_timeout: Duration,
     /// How old a stream may get.
     pub stream_max_age: Duration,
+    /// How many bytes a request's head may have.
+    pub head_bytes_max: usize,
     /// When a connection without a request is closed.
     pub idle_timeout: Duration,
     /// How long a stop may take.
@@ -77,6 +79,7 @@ impl Settings {
             stall_timeout: sources.value(Key::StallTimeout, kinds::duration(kinds::STALL_TIMEOUT)),
             stream_max_age: sources
                 .value(Key::StreamMaxAge, kinds::duration(kinds::STREAM_MAX_AGE)),
+            head_bytes_max: sources.value(Key::HeadBytesMax, kinds::bytes(kinds::HEAD_BYTES_MAX)),
             idle_timeout: sources.value(Key::IdleTimeout, kinds::duration(kinds::IDLE_TIMEOUT)),
             drain: sources.value(Key::Drain, kinds::duration(kinds::DRAIN)),
             log_level: sources.value(Key::LogLevel, kinds::log_level),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{lifecycle::Lifecycle, metrics::HTTP_CONNECTIONS};
 
-/// How many bytes a request's head may have, request line included: 1500 HER-ids are 27 kB of it.
+/// How many bytes a request's head may have usually, request line included: 1500 HER-ids are 27 kB of it.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may be without a request before it is closed, and how long a request's head may take: longer
 /// than balancers keep an idle connection (60 s), so that they close it and not we, under their next request.
@@ -46,6 +46,7 @@ pub(super) struct Port<R> {
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<GuardedExecutor>,
     pub(super) lifecycle: Lifecycle,
+    pub(super) head_bytes_max: usize,
     pub(super) idle_timeout: Duration,
     stall_timeout: Duration,
     open: Gauge,
@@ -73,9 +74,10 @@ impl<R: Routes> Connections<R> {
         let [requests, connections] = trackers;
         Self(Arc::new(Port {
             routes,
-            http1: http1_builder(),
+            http1: http1_builder(settings),
             http2: http2_builder(settings),
             lifecycle,
+            head_bytes_max: settings.head_bytes_max,
             idle_timeout: settings.idle_timeout,
             stall_timeout: settings.stall_timeout,
             open: gauge!(HTTP_CONNECTIONS, "port" => port),
@@ -114,21 +116,21 @@ impl<R: Routes> Connections<R> {
 }
 
 /// Time-outs are the connection's own: hyper's would cost a timer for each request.
-fn http1_builder() -> http1::Builder {
+fn http1_builder(settings: ServerSettings) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX).keep_alive(true);
+    builder.max_buf_size(settings.head_bytes_max).keep_alive(true);
     builder
 }
 
 fn http2_builder(settings: ServerSettings) -> http2::Builder<GuardedExecutor> {
     let executor = GuardedExecutor { stall_timeout: settings.stall_timeout };
-    let head_bytes_max = u32::try_from(HEAD_BYTES_MAX).expect("a small constant");
+    let head_bytes_max = u32::try_from(settings.head_bytes_max).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         // hyper's own limit, 16 kB, is less than 1500 HER-ids.
         // h2 refuses a list that reaches its limit.
-        .max_header_list_size(head_bytes_max + 1)
+        .max_header_list_size(head_bytes_max.saturating_add(1))
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
         .initial_connection_window_size(UPLOAD_WINDOW_BYTES)

@@ -17,11 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{
-    Routes,
-    connection::{HEAD_BYTES_MAX, Port},
-    stall::Handed,
-};
+use super::{Routes, connection::Port, stall::Handed};
 use crate::{
     access::{self, ACCESS},
     body::{Body, BoxError},
@@ -115,7 +111,7 @@ pub(super) async fn answer<R: Routes>(
     // Refusals during a stop are not waited for, or a busy client could hold the stop up.
     let counted = (!draining).then(|| port.requests.token());
     let running = Running::begin(activity, counted);
-    let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > HEAD_BYTES_MAX {
+    let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > port.head_bytes_max {
         head_too_large()
     } else {
         port.routes.answer(request).await

@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{IDLE_TIMEOUT, Server, ServerSettings},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use http::{HeaderMap, Method, StatusCode};
@@ -63,6 +63,7 @@ impl Herald {
             listen: any_port,
             ops_listen: any_port,
             stall_timeout: Duration::from_secs(60),
+            head_bytes_max: HEAD_BYTES_MAX,
             idle_timeout: IDLE_TIMEOUT,
         })
         .unwrap();

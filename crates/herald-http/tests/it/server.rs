@@ -39,34 +39,41 @@ async fn a_query_of_1500_her_ids_fits_into_a_head_over_both_versions() {
     assert_eq!(answer.status(), StatusCode::OK);
 }
 
+/// The least, the usual and the most that the settings of `herald serve` allow.
+const HEADS_BYTES_MAX: [usize; 3] = [32 << 10, HEAD_BYTES_MAX, 1 << 20];
+
 #[tokio::test]
-async fn an_http_1_head_may_have_64_kib_and_not_a_byte_more() {
-    let serving = Serving::start(&Config::default());
-    for (bytes, status) in [(HEAD_BYTES_MAX, "200"), (HEAD_BYTES_MAX + 1, "431")] {
-        let (start, end) = ("GET /ping HTTP/1.1\r\nconnection: close\r\nx-long: ", "\r\n\r\n");
-        let filling = "x".repeat(bytes - start.len() - end.len());
-        let mut stream = TcpStream::connect(serving.api).await.unwrap();
-        stream.write_all(format!("{start}{filling}{end}").as_bytes()).await.unwrap();
-        let answer = read_until(&mut stream, "\r\n").await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {answer}");
+async fn an_http_1_head_may_have_64_kib_or_as_much_as_is_set_and_not_a_byte_more() {
+    for head_bytes_max in HEADS_BYTES_MAX {
+        let serving = Serving::start(&Config { head_bytes_max, ..Config::default() });
+        for (bytes, status) in [(head_bytes_max, "200"), (head_bytes_max + 1, "431")] {
+            let (start, end) = ("GET /ping HTTP/1.1\r\nconnection: close\r\nx-long: ", "\r\n\r\n");
+            let filling = "x".repeat(bytes - start.len() - end.len());
+            let mut stream = TcpStream::connect(serving.api).await.unwrap();
+            stream.write_all(format!("{start}{filling}{end}").as_bytes()).await.unwrap();
+            let answer = read_until(&mut stream, "\r\n").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes}: {answer}");
+        }
     }
 }
 
 #[tokio::test]
-async fn an_http_2_header_list_may_have_64_kib_and_not_a_byte_more() {
-    let serving = Serving::start(&Config::default());
+async fn an_http_2_header_list_may_have_64_kib_or_as_much_as_is_set_and_not_a_byte_more() {
     // A field counts with its name, its value and 32 bytes.
     let pseudo =
         [(":method", "GET"), (":scheme", "http"), (":authority", "test"), (":path", "/ping")];
     let others: usize = pseudo.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
-    let room = HEAD_BYTES_MAX - others - ("x-long".len() + 32);
-    for (bytes, status) in
-        [(room, StatusCode::OK), (room + 1, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]
-    {
-        let mut request = get("/ping");
-        request.headers_mut().insert("x-long", "x".repeat(bytes).parse().unwrap());
-        let answer = connect_h2(&serving).await.send_request(request).await.unwrap();
-        assert_eq!(answer.status(), status, "{bytes}");
+    for head_bytes_max in HEADS_BYTES_MAX {
+        let serving = Serving::start(&Config { head_bytes_max, ..Config::default() });
+        let room = head_bytes_max - others - ("x-long".len() + 32);
+        for (bytes, status) in
+            [(room, StatusCode::OK), (room + 1, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]
+        {
+            let mut request = get("/ping");
+            request.headers_mut().insert("x-long", "x".repeat(bytes).parse().unwrap());
+            let answer = connect_h2(&serving).await.send_request(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{bytes}");
+        }
     }
 }
 

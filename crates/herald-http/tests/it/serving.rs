@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{IDLE_TIMEOUT, Routes, Server, ServerSettings, Stopped},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Routes, Server, ServerSettings, Stopped},
 };
 use herald_log::{Log, LogSettings};
 use http::{Request, Response, StatusCode};
@@ -33,6 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Config {
     pub(crate) drain: Duration,
     pub(crate) stall_timeout: Duration,
+    pub(crate) head_bytes_max: usize,
     pub(crate) idle_timeout: Duration,
 }
 
@@ -41,6 +42,7 @@ impl Default for Config {
         Self {
             drain: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
+            head_bytes_max: HEAD_BYTES_MAX,
             idle_timeout: IDLE_TIMEOUT,
         }
     }
@@ -95,6 +97,7 @@ impl Serving {
             listen: any_port,
             ops_listen: any_port,
             stall_timeout: config.stall_timeout,
+            head_bytes_max: config.head_bytes_max,
             idle_timeout: config.idle_timeout,
         })
         .unwrap();

@@ -91,6 +91,7 @@ impl Starting {
             listen: settings.listen,
             ops_listen: settings.ops_listen,
             stall_timeout: settings.stall_timeout,
+            head_bytes_max: settings.head_bytes_max,
             idle_timeout: settings.idle_timeout,
         })?;
         let (api, ops) = (server.api_address(), server.ops_address());

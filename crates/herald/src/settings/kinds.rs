@@ -5,6 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use crate::{
     duration,
     logging::{self, Format},
+    size,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -20,6 +21,8 @@ pub(super) const HEARTBEAT: RangeInclusive<Duration> = MILLISECOND.saturating_mu
 pub(super) const STALL_TIMEOUT: RangeInclusive<Duration> = MILLISECOND.saturating_mul(100)..=HOUR;
 /// A stream that never ends never moves to another replica.
 pub(super) const STREAM_MAX_AGE: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(7);
+/// Below, 1500 HER-ids and the other fields have no room; above, so many bytes may wait for each connection.
+pub(super) const HEAD_BYTES_MAX: RangeInclusive<usize> = 32 << 10..=1 << 20;
 /// Below, a client that thinks between two requests has to connect again; above, a gone one keeps its place.
 pub(super) const IDLE_TIMEOUT: RangeInclusive<Duration> = SECOND..=HOUR;
 /// 0 cuts everything at once.
@@ -49,6 +52,18 @@ pub(super) fn duration(
             return Ok(value);
         }
         let (min, max) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
+        Err(format!("must be from {min} to {max}"))
+    }
+}
+
+/// A number of bytes within `bounds`.
+pub(super) fn bytes(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let value = size::parse(text).map_err(|error| error.to_string())?;
+        if bounds.contains(&value) {
+            return Ok(value);
+        }
+        let (min, max) = (size::show(*bounds.start()), size::show(*bounds.end()));
         Err(format!("must be from {min} to {max}"))
     }
 }

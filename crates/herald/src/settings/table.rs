@@ -83,6 +83,8 @@ settings! {
             "With `--auth none`: listen on more than loopback all the same");
     }
     "Limits" {
+        HeadBytesMax: text("head-bytes-max", "SIZE", "64KiB",
+            "How large a request's head may be; 1500 HER-ids take 27 kB of it");
         IdleTimeout: text("idle-timeout", "DURATION", "75s",
             "A connection without a request for so long is closed");
         Drain: text("drain", "DURATION", "10s",

@@ -12,6 +12,7 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::Heartbeat => ["1s", "2s", "3s"],
         Key::StallTimeout => ["4s", "5s", "6s"],
         Key::StreamMaxAge => ["7s", "8s", "9s"],
+        Key::HeadBytesMax => ["33KiB", "65537B", "1MiB"],
         Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
         Key::Log => ["local", "local", "local"],
@@ -98,6 +99,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.heartbeat, Duration::from_secs(15));
     assert_eq!(settings.stall_timeout, Duration::from_secs(60));
     assert_eq!(settings.stream_max_age, Duration::from_secs(3_600));
+    assert_eq!(settings.head_bytes_max, herald_http::server::HEAD_BYTES_MAX);
     assert_eq!(settings.idle_timeout, herald_http::server::IDLE_TIMEOUT);
     assert_eq!(settings.drain, Duration::from_secs(10));
 }
@@ -192,6 +194,20 @@ fn durations_have_bounds() {
         }
     }
     assert_eq!(read(&args(&["--retention", "forever"]), &[], None).unwrap().retention, None);
+}
+
+#[test]
+fn sizes_have_bounds() {
+    for (flag, inside, outside) in [("--head-bytes-max", ["32KiB", "1MiB"], ["32767B", "1048577B"])]
+    {
+        for value in inside {
+            assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
+        }
+        for value in outside {
+            assert!(refusal(&[flag, value]).contains("must be from"), "{flag} {value}");
+        }
+    }
+    assert!(refusal(&["--head-bytes-max", "65536"]).contains("must be a size such as"));
 }
 
 #[test]
