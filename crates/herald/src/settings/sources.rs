@@ -9,8 +9,8 @@ use std::{
 
 use super::{Args, InvalidSettings, Key};
 
-/// A key this similar to a known one is taken for a slip of the keyboard.
-const SIMILARITY_MIN: f64 = 0.5;
+/// A key this similar to a known one is taken for a slip of the keyboard, or for a part of its name.
+const SIMILARITY_MIN: f64 = 0.32;
 
 /// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,12 @@ fn read_file(path: &Path, file: &mut BTreeMap<Key, String>, violations: &mut Vec
 
 /// `, did you mean …?` with the nearest known key, when one is near.
 fn hint(name: &str) -> String {
-    let likeness = |key: &Key| strsim::jaro_winkler(&name.replace('_', "-"), key.name());
+    let name = name.replace('_', "-");
+    // Edits find slips in short names, common pairs of letters find a part of a long one.
+    let likeness = |key: &Key| {
+        let edits = strsim::normalized_damerau_levenshtein(&name, key.name());
+        f64::midpoint(edits, strsim::sorensen_dice(&name, key.name()))
+    };
     let nearest = Key::ALL.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest
         .filter(|key| likeness(key) >= SIMILARITY_MIN)

@@ -139,6 +139,10 @@ fn an_unknown_key_is_refused_naming_the_nearest_known_one() {
         ("datadir", "data-dir"),
         ("retenton", "retention"),
         ("max-age", "stream-max-age"),
+        ("level", "log-level"),
+        ("bytes-max", "head-bytes-max"),
+        ("lgo", "log"),
+        ("drian", "drain"),
     ] {
         let error = read(&args(&[]), &[], Some(&format!("{slip} = \"1s\""))).unwrap_err();
         let text = error.to_string();
@@ -149,6 +153,8 @@ fn an_unknown_key_is_refused_naming_the_nearest_known_one() {
     }
     let error = read(&args(&[]), &[], Some("config = \"x\"")).unwrap_err().to_string();
     assert!(error.contains("config is not a setting"), "{error}");
+    let error = read(&args(&[]), &[], Some("colour = \"x\"")).unwrap_err().to_string();
+    assert!(error.ends_with("colour is not a setting"), "{error}");
 }
 
 #[test]
