@@ -167,3 +167,36 @@ fn refused(error: Unverified) -> Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of RFC 9449, section 7.1.
+    const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
+    const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+    const THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    const MADE_AT: i64 = 1_562_262_618;
+
+    fn check(now: i64, method: &str, address: &str) -> Result<Proof, Check> {
+        let address = Address::parse(address).unwrap();
+        let call = Call { method, address: &address, token: Some((TOKEN, THUMBPRINT)) };
+        let now = Timestamp::from_second(now).unwrap();
+        Proof::check(PROOF, call, &ProofRules::default(), now).map_err(|refused| refused.check)
+    }
+
+    #[test]
+    fn the_proof_of_rfc_9449_is_taken_for_its_own_call_and_time_and_no_other() {
+        let address = "https://resource.example.org/protectedresource";
+        assert_eq!(check(MADE_AT, "GET", address).unwrap().id, "e1j3V_bKic8-LAEB");
+        for (age, taken) in [(-6, false), (-5, true), (6, true), (7, false)] {
+            let outcome = check(MADE_AT + age, "GET", address);
+            assert_eq!(outcome.err(), (!taken).then_some(Check::ProofTime), "{age}");
+        }
+        assert_eq!(check(MADE_AT, "POST", address), Err(Check::ProofMethod));
+        assert_eq!(
+            check(MADE_AT, "GET", "https://resource.example.org/"),
+            Err(Check::ProofAddress)
+        );
+    }
+}

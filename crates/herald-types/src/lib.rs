@@ -16,5 +16,5 @@ pub use draft::{DESCRIPTION_CHARS_MAX, Draft};
 pub use notification::{Notification, NotificationType};
 pub use offset::Offset;
 pub use query::{PageLimit, PollQuery, STREAM_OFFSET_REQUIRED, StreamQuery};
-pub use receiver::{Grant, HerId, HerIds, NotGranted, RECEIVERS_MAX, Receivers};
+pub use receiver::{Grant, HerId, HerIdSet, HerIds, NotGranted, RECEIVERS_MAX, Receivers};
 pub use violation::Violations;

@@ -113,14 +113,44 @@ impl Receivers {
     }
 }
 
+/// HER-ids that belong together, sorted and distinct; any number of them, none too. Clones share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HerIdSet(Arc<[HerId]>);
+
+impl HerIdSet {
+    /// Whether `her_id` is one of them. Cost: a binary search, the same for one that is and one that is not.
+    #[must_use]
+    pub fn contains(&self, her_id: HerId) -> bool {
+        self.0.binary_search(&her_id).is_ok()
+    }
+
+    /// The HER-ids, ascending.
+    #[must_use]
+    pub fn as_slice(&self) -> &[HerId] {
+        &self.0
+    }
+}
+
+impl FromIterator<HerId> for HerIdSet {
+    fn from_iter<I: IntoIterator<Item = HerId>>(her_ids: I) -> Self {
+        let mut her_ids: Vec<HerId> = her_ids.into_iter().collect();
+        her_ids.sort_unstable();
+        her_ids.dedup();
+        Self(her_ids.into())
+    }
+}
+
 /// What a caller may see.
+///
+/// Invariant: what is granted only shrinks by [`Grant::within`], so that each source of permission can only take away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant(Granted);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Granted {
     Everything,
-    These(HerIds),
+    These(HerIdSet),
+    Both(HerIdSet, HerIdSet),
 }
 
 /// HER-ids that were asked for and are not granted, ascending.
@@ -140,23 +170,57 @@ impl Grant {
 
     /// These HER-ids and no others.
     #[must_use]
-    pub const fn of(her_ids: HerIds) -> Self {
+    pub const fn of(her_ids: HerIdSet) -> Self {
         Self(Granted::These(her_ids))
+    }
+
+    /// What is granted here and is one of `her_ids` too.
+    #[must_use]
+    pub fn within(self, her_ids: HerIdSet) -> Self {
+        Self(match self.0 {
+            Granted::Everything => Granted::These(her_ids),
+            Granted::These(granted) => Granted::Both(granted, her_ids),
+            Granted::Both(one, other) => {
+                let both = one.as_slice().iter().copied().filter(|id| other.contains(*id));
+                Granted::Both(both.collect(), her_ids)
+            }
+        })
+    }
+
+    /// Whether every one of `receivers` is still granted: what was granted once may not be for ever.
+    #[must_use]
+    pub fn still_covers(&self, receivers: &Receivers) -> bool {
+        receivers.0.iter().all(|her_id| self.covers(*her_id))
+    }
+
+    /// That notifications may be appended for each of `her_ids`.
+    ///
+    /// # Errors
+    /// [`NotGranted`] with each HER-id that this grant does not cover.
+    pub fn check(&self, her_ids: impl IntoIterator<Item = HerId>) -> Result<(), NotGranted> {
+        let refused: HerIdSet =
+            her_ids.into_iter().filter(|her_id| !self.covers(*her_id)).collect();
+        if refused.0.is_empty() { Ok(()) } else { Err(NotGranted { her_ids: refused.0.to_vec() }) }
     }
 
     /// The requested HER-ids as receivers to read for, all or none.
     ///
+    /// A HER-id that does not exist and one of somebody else's are the same here: neither is in the set.
+    ///
     /// # Errors
     /// [`NotGranted`] with each HER-id that this grant does not cover.
     pub fn narrow(&self, requested: HerIds) -> Result<Receivers, NotGranted> {
-        if let Granted::These(granted) = &self.0 {
-            let refused = |her_id: &HerId| granted.0.binary_search(her_id).is_err();
-            let her_ids: Vec<HerId> = requested.0.iter().copied().filter(refused).collect();
-            if !her_ids.is_empty() {
-                return Err(NotGranted { her_ids });
-            }
-        }
+        self.check(requested.0.iter().copied())?;
         Ok(Receivers(requested.0))
+    }
+
+    fn covers(&self, her_id: HerId) -> bool {
+        match &self.0 {
+            Granted::Everything => true,
+            Granted::These(granted) => granted.contains(her_id),
+            // Not lazily: how long it takes does not tell which of them has it.
+            Granted::Both(one, other) => one.contains(her_id) & other.contains(her_id),
+        }
     }
 }
 
@@ -185,12 +249,46 @@ mod tests {
         assert_eq!(HerIds::new([]), Err(InvalidCount(0)));
     }
 
+    fn set(numbers: impl IntoIterator<Item = u32>) -> HerIdSet {
+        numbers.into_iter().map(HerId).collect()
+    }
+
     #[test]
     fn one_her_id_outside_the_grant_refuses_all() {
-        let grant = Grant::of(her_ids([1, 2, 3]));
+        let grant = Grant::of(set([3, 1, 2, 3]));
         assert_eq!(grant.narrow(her_ids([3, 1])).unwrap().as_slice(), [HerId(1), HerId(3)]);
         let refused = grant.narrow(her_ids([1, 9, 4])).unwrap_err();
         assert_eq!(refused.her_ids, [HerId(4), HerId(9)]);
         assert!(Grant::everything().narrow(her_ids([9])).is_ok());
+        assert!(Grant::of(HerIdSet::default()).narrow(her_ids([1])).is_err());
+    }
+
+    #[test]
+    fn what_is_granted_within_something_is_in_both() {
+        let granted = |grant: &Grant| -> Vec<u32> {
+            (1..10).filter(|number| grant.narrow(her_ids([*number])).is_ok()).collect()
+        };
+        let grant = Grant::everything().within(set(1..6));
+        assert_eq!(granted(&grant), [1, 2, 3, 4, 5]);
+        let grant = grant.within(set(3..9));
+        assert_eq!(granted(&grant), [3, 4, 5]);
+        let grant = grant.within(set([1, 2, 3, 5, 9]));
+        assert_eq!(granted(&grant), [3, 5]);
+        assert!(granted(&grant.within(set([]))).is_empty());
+    }
+
+    #[test]
+    fn receivers_are_covered_until_one_of_them_is_lost() {
+        let receivers = Grant::everything().narrow(her_ids([1, 2])).unwrap();
+        assert!(Grant::of(set([1, 2, 3])).still_covers(&receivers));
+        assert!(!Grant::of(set([1, 3])).still_covers(&receivers));
+        assert!(Grant::everything().still_covers(&receivers));
+    }
+
+    #[test]
+    fn an_append_outside_the_grant_names_each_her_id_once() {
+        let refused = Grant::of(set([1])).check([9, 1, 4, 9].map(HerId)).unwrap_err();
+        assert_eq!(refused.her_ids, [HerId(4), HerId(9)]);
+        assert_eq!(Grant::everything().check([HerId(9)]), Ok(()));
     }
 }

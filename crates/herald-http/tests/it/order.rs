@@ -1,7 +1,7 @@
 //! The order of checks: each request here is wrong at one step and at every later one.
 
 use herald_http::api::{ApiSettings, JSON_BYTES_MAX};
-use herald_types::{Grant, HerId, HerIds};
+use herald_types::{Grant, HerId};
 use http::{Method, StatusCode};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn granting(her_id: u32) -> ApiSettings {
-    let her_ids = HerIds::new([HerId::new(her_id).unwrap()]).unwrap();
+    let her_ids = HerId::new(her_id).into_iter().collect();
     ApiSettings { grant: Grant::of(her_ids), ..quiet() }
 }
 

@@ -1,0 +1,218 @@
+//! An issuer's published keys: fetched, kept through its outages, and fetched again for a key that is not known.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use metrics::counter;
+use reqwest::Url;
+use serde::Deserialize;
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+use crate::{
+    fetch::{FetchError, Fetched, Fetcher, InvalidUrl, trusted_url},
+    key_set::{InvalidKeySet, KeySet},
+};
+
+/// Fetches of an issuer's keys, by outcome.
+pub const KEY_FETCHES: &str = "herald_auth_key_fetches_total";
+
+/// Where an issuer says where its keys are (RFC 8414; OpenID Connect Discovery).
+const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
+/// How large the two documents may be.
+const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// How soon the keys are asked for again while there are none.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// When keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysSettings {
+    /// How often without a reason, so that a key that was withdrawn is not believed for ever.
+    pub refresh_interval: Duration,
+    /// How soon again, at the earliest, for a key that is not known.
+    pub refresh_pause: Duration,
+}
+
+impl Default for KeysSettings {
+    fn default() -> Self {
+        Self {
+            refresh_interval: Duration::from_secs(10 * 60),
+            refresh_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The keys of one issuer. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct IssuerKeys(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    issuer: Url,
+    fetcher: Fetcher,
+    settings: KeysSettings,
+    // Read for every call, so that no call waits for one that fetches.
+    keys: ArcSwapOption<KeySet>,
+    known: watch::Sender<bool>,
+    // When the keys were asked for last. Whoever fetches holds it, so that many who miss a key make one fetch.
+    asked: Mutex<Option<Instant>>,
+}
+
+/// Why there are no newer keys.
+#[derive(Debug, thiserror::Error)]
+enum RefreshError {
+    #[error("could not fetch {url}")]
+    Fetch { url: Url, source: FetchError },
+    #[error("{url} is no discovery document")]
+    Discovery { url: Url },
+    #[error("{url} says that the issuer is {found}")]
+    Issuer { url: Url, found: String },
+    #[error("the jwks_uri of {url} is not used")]
+    KeysUrl { url: Url, source: InvalidUrl },
+    #[error("{url} is no key set")]
+    Keys { url: Url, source: InvalidKeySet },
+    #[error("{url} has no key that could verify a token")]
+    NoKey { url: Url },
+}
+
+/// An issuer that cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidIssuer {
+    /// Its address.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// The system lets nobody be asked.
+    #[error("no HTTP client")]
+    Http(#[source] reqwest::Error),
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+impl IssuerKeys {
+    /// The keys of the issuer at `issuer`, none yet: [`IssuerKeys::keep_fresh`] fetches them.
+    ///
+    /// # Errors
+    /// [`InvalidIssuer`] for an address that is not trusted.
+    pub fn new(issuer: &str, settings: KeysSettings) -> Result<Self, InvalidIssuer> {
+        let issuer = trusted_url(issuer)?;
+        let fetcher = Fetcher::new(&issuer).map_err(InvalidIssuer::Http)?;
+        Ok(Self(Arc::new(Inner {
+            issuer,
+            fetcher,
+            settings,
+            keys: ArcSwapOption::empty(),
+            known: watch::Sender::new(false),
+            asked: Mutex::new(None),
+        })))
+    }
+
+    /// The keys as they were fetched last; `None` before the first time.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<KeySet>> {
+        self.0.keys.load_full()
+    }
+
+    /// Ready when there are keys.
+    pub async fn known(&self) {
+        let mut known = self.0.known.subscribe();
+        // The sender lives as long as this does.
+        let _ = known.wait_for(|known| *known).await;
+    }
+
+    /// Fetches the keys, and again every now and then, for ever.
+    pub async fn keep_fresh(&self) {
+        let mut first_pause = FIRST_PAUSE;
+        loop {
+            let mut asked = self.0.asked.lock().await;
+            self.refresh(&mut asked).await;
+            drop(asked);
+            if self.current().is_some() {
+                sleep(self.0.settings.refresh_interval).await;
+            } else {
+                sleep(first_pause).await;
+                first_pause = (first_pause * 2).min(FIRST_PAUSE_MAX);
+            }
+        }
+    }
+
+    /// Newer keys than `seen`, which lack one: fetched now, unless that was tried a moment ago.
+    pub async fn newer(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
+        let mut asked = self.0.asked.lock().await;
+        let is_newer = |keys: &Arc<KeySet>| !Arc::ptr_eq(keys, seen);
+        // Somebody else may have fetched them while this waited.
+        if let Some(keys) = self.current().filter(is_newer) {
+            return Some(keys);
+        }
+        if asked.is_some_and(|asked| asked.elapsed() < self.0.settings.refresh_pause) {
+            return None;
+        }
+        self.refresh(&mut asked).await;
+        drop(asked);
+        self.current().filter(is_newer)
+    }
+
+    async fn refresh(&self, asked: &mut Option<Instant>) {
+        *asked = Some(Instant::now());
+        match self.fetch().await {
+            Ok(keys) => {
+                counter!(KEY_FETCHES, "outcome" => "fetched").increment(1);
+                if self.0.keys.swap(Some(Arc::new(keys))).is_none() {
+                    info!(issuer = %self.0.issuer, "keys known");
+                }
+                self.0.known.send_replace(true);
+            }
+            Err(error) => {
+                counter!(KEY_FETCHES, "outcome" => "failed").increment(1);
+                let kept = self.current().is_some();
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    kept, "could not fetch the issuer's keys"
+                );
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<KeySet, RefreshError> {
+        let issuer = self.0.issuer.as_str().trim_end_matches('/');
+        let url = format!("{issuer}/{DISCOVERY_PATH}").parse::<Url>();
+        let url = url.expect("an address with a path behind it");
+        let body = self.get(&url).await?;
+        let discovery: Discovery = serde_json::from_slice(&body)
+            .map_err(|_| RefreshError::Discovery { url: url.clone() })?;
+        if discovery.issuer.trim_end_matches('/') != issuer {
+            return Err(RefreshError::Issuer { url, found: discovery.issuer });
+        }
+        let url = match trusted_keys_url(&discovery.jwks_uri) {
+            Ok(keys_url) => keys_url,
+            Err(source) => return Err(RefreshError::KeysUrl { url, source }),
+        };
+        let body = self.get(&url).await?;
+        let keys = KeySet::parse(&body)
+            .map_err(|source| RefreshError::Keys { url: url.clone(), source })?;
+        // An issuer without a key is a mistake on the way here more often than a wish.
+        if keys.is_empty() { Err(RefreshError::NoKey { url }) } else { Ok(keys) }
+    }
+
+    async fn get(&self, url: &Url) -> Result<Vec<u8>, RefreshError> {
+        match self.0.fetcher.get(url.clone(), None, DOCUMENT_BYTES_MAX).await {
+            Ok(Fetched::Changed { body, .. }) => Ok(body),
+            Ok(Fetched::Unchanged) => unreachable!("no tag was sent"),
+            Err(source) => Err(RefreshError::Fetch { url: url.clone(), source }),
+        }
+    }
+}
+
+/// Where keys may be: unlike an issuer's own address, that may have a query.
+fn trusted_keys_url(text: &str) -> Result<Url, InvalidUrl> {
+    let plain = text.split('?').next().unwrap_or_default();
+    trusted_url(plain)?;
+    Url::parse(text).map_err(|_| InvalidUrl::Form)
+}
