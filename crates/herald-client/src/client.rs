@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -15,13 +14,12 @@ use reqwest::{
         ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
         RETRY_AFTER,
     },
-    redirect::Policy,
 };
 use uuid::Uuid;
 
 use crate::{
-    Appended, BODY_BYTES_MAX, Cursor, Error, Notification, Notifications, Pages, Problem, Refusal,
-    SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError,
+    Appended, BODY_BYTES_MAX, ClientBuilder, Cursor, Error, Notification, Notifications, Pages,
+    Problem, Refusal, SettingsError, TransportError,
     body::{read_answers, read_body, read_notifications, undecodable},
     drafts,
     retry::{self, Backoff},
@@ -96,21 +94,16 @@ impl Client {
     /// # Errors
     /// [`SettingsError`] says what is wrong with them.
     pub fn new(url: &str, source_system: &str) -> Result<Self, SettingsError> {
-        let base = parse_base(url)?;
-        let source_system = parse_source_system(source_system)?;
-        let builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(Policy::none())
-            .tcp_keepalive(Duration::from_secs(15))
-            .http1_only();
-        let builder = with_compression(builder);
-        // A proxy of the environment is for the way out of this machine.
-        let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
-        #[cfg(feature = "tls")]
-        let builder = with_tls(builder, &base);
-        let http =
-            builder.build().map_err(|error| SettingsError::Http(TransportError::new(error)))?;
-        Ok(Self { http, base, source_system })
+        Self::builder(url, source_system).build()
+    }
+
+    /// A client with more settings than [`Client::new`] takes.
+    pub fn builder(url: &str, source_system: &str) -> ClientBuilder {
+        ClientBuilder::new(url, source_system)
+    }
+
+    pub(crate) const fn with(http: reqwest::Client, base: Url, source_system: HeaderValue) -> Self {
+        Self { http, base, source_system }
     }
 
     /// One page: up to `limit` notifications for `receivers` (1 to 1500) after `after`.
@@ -287,55 +280,6 @@ fn number(headers: &HeaderMap, name: &'static str) -> Option<Offset> {
     headers.get(HeaderName::from_static(name))?.to_str().ok()?.trim().parse().ok()
 }
 
-fn parse_base(url: &str) -> Result<Url, SettingsError> {
-    let wrong = |why: &str| SettingsError::Url { url: url.to_owned(), why: why.to_owned() };
-    let base = url.parse::<Url>().map_err(|error| wrong(&error.to_string()))?;
-    match base.scheme() {
-        "http" => {}
-        "https" if cfg!(feature = "tls") => {}
-        "https" => return Err(wrong("this build has no TLS")),
-        _ => return Err(wrong("it must begin with http:// or https://")),
-    }
-    if base.query().is_some() || base.fragment().is_some() {
-        return Err(wrong("it must have no query and no fragment"));
-    }
-    Ok(base)
-}
-
-fn is_loopback(base: &Url) -> bool {
-    let host = base.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    address.map_or(host == "localhost", |address| address.is_loopback())
-}
-
-fn parse_source_system(text: &str) -> Result<HeaderValue, SettingsError> {
-    let length = text.chars().count();
-    if text.trim().is_empty() || length > SOURCE_SYSTEM_CHARS_MAX {
-        return Err(SettingsError::SourceSystem);
-    }
-    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| SettingsError::SourceSystem)
-}
-
-/// Only what this crate's feature says: another user of the HTTP library may have turned on more.
-fn with_compression(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    let builder = builder.no_brotli().no_deflate().no_zstd();
-    #[cfg(feature = "compression")]
-    return builder.gzip(true);
-    #[cfg(not(feature = "compression"))]
-    builder.no_gzip()
-}
-
-/// The process may have chosen a provider already; then that one is used. Reading the system's certificates takes tens of
-/// milliseconds, so a client without TLS does without.
-#[cfg(feature = "tls")]
-fn with_tls(builder: reqwest::ClientBuilder, base: &Url) -> reqwest::ClientBuilder {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Losing the race against another thread means that there is one now.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    if base.scheme() == "https" { builder } else { builder.tls_certs_only([]) }
-}
-
 /// Calls until it succeeds, fails for good, or has failed [`RETRIES_MAX`] times more.
 async fn retrying<T, F: Future<Output = Result<T, Error>>>(
     mut call: impl FnMut() -> F,
@@ -390,32 +334,5 @@ mod tests {
                 "http://127.0.0.1:8080/edi/notifications/stream?HerIds=7&HerIds=8&Offset=9223372036854775807"
             );
         }
-    }
-
-    #[test]
-    fn addresses_that_are_none_are_refused() {
-        for url in ["", "127.0.0.1:8080", "ftp://h", "http://", "http://h/?a=b", "http://h/#x"] {
-            assert!(Client::new(url, "test").is_err(), "{url:?}");
-        }
-    }
-
-    #[test]
-    fn loopback_is_known_by_name_and_address() {
-        for (url, loopback) in [
-            ("http://localhost:8080", true),
-            ("http://127.9.9.9", true),
-            ("http://[::1]:8080/x", true),
-            ("http://localhost.example", false),
-            ("http://10.0.0.1", false),
-        ] {
-            assert_eq!(is_loopback(&url.parse().unwrap()), loopback, "{url}");
-        }
-    }
-
-    #[test]
-    fn a_source_system_has_1_to_512_characters_and_is_not_blank() {
-        let make = |text: &str| Client::new("http://127.0.0.1", text).is_ok();
-        assert!(make("x") && make("Journal, v2.4") && make(&"å".repeat(512)));
-        assert!(!make("") && !make(" \t") && !make(&"x".repeat(513)) && !make("a\nb"));
     }
 }

@@ -237,6 +237,18 @@ pub enum SettingsError {
         "a source system has 1 to {SOURCE_SYSTEM_CHARS_MAX} characters, not only blanks, and no control characters"
     )]
     SourceSystem,
+    /// What is to be trusted is not one or more certificates.
+    #[error("the trusted certificates cannot be used: {why}")]
+    Trust {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// The client certificate and its key cannot be used.
+    #[error("the client certificate cannot be used: {why}")]
+    Identity {
+        /// What is wrong with them.
+        why: String,
+    },
     /// The HTTP client could not be set up.
     #[error("could not set up the HTTP client")]
     Http(#[source] TransportError),

@@ -40,7 +40,7 @@
 //!
 //! # Features
 //! Both are on unless `default-features = false`.
-//! - `tls`: `https://` addresses, with rustls, ring and the system's trusted certificates.
+//! - `tls`: `https://` addresses, with rustls, ring, the system's trusted certificates, and those of [`ClientBuilder`].
 //! - `compression`: pages and answers to appends as gzip, where the server offers it (a page of 1000 is a sixth); the bounds
 //!   on a body are for what it becomes. A stream is never asked for compressed: what compresses holds events back.
 //!
@@ -49,6 +49,7 @@
 
 mod appended;
 mod body;
+mod builder;
 mod checkpoint;
 mod client;
 mod consumer;
@@ -65,6 +66,7 @@ mod start;
 
 pub use appended::{Answer, AnswerFields, Appended};
 pub use body::{BODY_BYTES_MAX, BODY_OBJECTS_MAX};
+pub use builder::ClientBuilder;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointFile};
 pub use client::{
     APPEND_TIMEOUT, CONNECT_TIMEOUT, Client, LogPosition, POLL_TIMEOUT, Page, RETRIES_MAX,
