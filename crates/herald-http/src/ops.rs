@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     route::{Route, is_get},
     routes::poll::{APPLICATION_JSON, NO_STORE},
-    server::Routes,
+    server::{Peer, Routes},
 };
 
 /// The format that Prometheus asks for.
@@ -44,7 +44,7 @@ impl Ops {
 }
 
 impl Routes for Ops {
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>, _: Peer) -> Response {
         let route = Route::of(request.uri().path());
         if !matches!(route, Route::Live | Route::Ready | Route::Metrics) {
             return status(StatusCode::NOT_FOUND);

@@ -10,11 +10,11 @@ use crate::{
     problem::Error,
     route::{Route, is_get},
     routes::{append, docs, ping, poll, stream},
-    server::Routes,
+    server::{Peer, Routes},
 };
 
 impl Routes for Api {
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>, _peer: Peer) -> Response {
         self.edge.answer(request, |request| answer(self, request)).await
     }
 }

@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod io;
 mod listen;
+mod peer;
 mod requests;
 mod signal;
 mod stall;
@@ -21,6 +22,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 pub use listen::BindError;
 use listen::Listener;
+pub use peer::Peer;
 use tokio::time::{sleep_until, timeout_at};
 use tracing::info;
 
@@ -31,8 +33,12 @@ use crate::{
 
 /// Answers the requests of one port.
 pub trait Routes: Send + Sync + 'static {
-    /// The answer to one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+    /// The answer to one request of `peer`.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// Where to listen, and how patient to be with a peer.
@@ -105,8 +111,8 @@ impl Server {
         let ops = Connections::new("ops", ops, lifecycle.clone(), settings);
         let accept = async {
             tokio::join!(
-                api_listener.accept_all(|stream| api.serve(stream)),
-                ops_listener.accept_all(|stream| ops.serve(stream)),
+                api_listener.accept_all(|stream, from| api.serve(stream, from)),
+                ops_listener.accept_all(|stream, from| ops.serve(stream, from)),
             )
         };
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Connections: limits, time-outs, and which version of HTTP each speaks.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::{
-    Routes, ServerSettings, http1::serve_http1, http2::serve_http2, io::Guarded, signal::Signal,
-    stall::GuardedExecutor,
+    Peer, Routes, ServerSettings, http1::serve_http1, http2::serve_http2, io::Guarded,
+    signal::Signal, stall::GuardedExecutor,
 };
 use crate::{lifecycle::Lifecycle, metrics::HTTP_CONNECTIONS};
 
@@ -89,8 +89,8 @@ impl<R: Routes> Connections<R> {
     }
 
     /// Serves `stream` in a task of its own.
-    pub(super) fn serve(&self, stream: TcpStream) {
-        self.0.connections.spawn(serve(Arc::clone(&self.0), stream));
+    pub(super) fn serve(&self, stream: TcpStream, from: SocketAddr) {
+        self.0.connections.spawn(serve(Arc::clone(&self.0), stream, Peer::plain(from)));
     }
 
     /// How many requests run that were taken before a stop.
@@ -138,7 +138,7 @@ fn http2_builder(settings: ServerSettings) -> http2::Builder<GuardedExecutor> {
     builder
 }
 
-async fn serve<R: Routes>(port: Arc<Port<R>>, stream: TcpStream) {
+async fn serve<R: Routes>(port: Arc<Port<R>>, stream: TcpStream, peer: Peer) {
     let open = OpenConnection::new(&port);
     let version = async { timeout(port.idle_timeout, speaks_http2(&stream)).await };
     let is_http2 = tokio::select! {
@@ -148,8 +148,8 @@ async fn serve<R: Routes>(port: Arc<Port<R>>, stream: TcpStream) {
     let Ok(Ok(is_http2)) = is_http2 else { return };
     match Guarded::new(stream, port.stall_timeout) {
         // In a box, so that the many connections of HTTP/1.1 do not pay for the size of the few of HTTP/2.
-        Ok(io) if is_http2 => Box::pin(serve_http2(&port, io)).await,
-        Ok(io) => serve_http1(&port, io, open).await,
+        Ok(io) if is_http2 => Box::pin(serve_http2(&port, io, peer)).await,
+        Ok(io) => serve_http1(&port, io, peer, open).await,
         Err(error) => debug!(%error, "connection gone before it was served"),
     }
 }

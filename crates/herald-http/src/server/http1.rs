@@ -18,7 +18,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Routes,
+    Peer, Routes,
     connection::{OpenConnection, Port},
     events::EventWriter,
     io::Guarded,
@@ -37,13 +37,14 @@ enum End {
 pub(super) async fn serve_http1<R: Routes>(
     port: &Arc<Port<R>>,
     io: Guarded,
+    peer: Peer,
     open: OpenConnection<R>,
 ) {
     let activity = Arc::new(Activity::default());
     // Borrowed: a reference counted for each request is one that all cores fight for.
     let service = service_fn(|request| {
         let (port, activity) = (&**port, &activity);
-        async move { Ok::<_, Infallible>(answer(port, activity, request).await) }
+        async move { Ok::<_, Infallible>(answer(port, activity, request, peer).await) }
     });
     let io = Watched { io, activity: Arc::clone(&activity) };
     let mut connection = port.http1.serve_connection(TokioIo::new(io), service);

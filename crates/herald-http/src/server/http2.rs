@@ -8,17 +8,17 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::{
-    Routes,
+    Peer, Routes,
     connection::Port,
     io::Guarded,
     requests::{Activity, answer},
 };
 
-pub(super) async fn serve_http2<R: Routes>(port: &Arc<Port<R>>, io: Guarded) {
+pub(super) async fn serve_http2<R: Routes>(port: &Arc<Port<R>>, io: Guarded, peer: Peer) {
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request| {
         let (port, activity) = (Arc::clone(port), Arc::clone(&activity));
-        async move { Ok::<_, Infallible>(answer(&port, &activity, request).await) }
+        async move { Ok::<_, Infallible>(answer(&port, &activity, request, peer).await) }
     });
     let mut connection = pin!(port.http2.serve_connection(TokioIo::new(io), service));
     let mut closing = pin!(port.closing.listen());

@@ -52,14 +52,14 @@ impl Listener {
         self.address
     }
 
-    /// Hands each connection to `serve`, for ever.
-    pub(super) async fn accept_all(&self, serve: impl Fn(TcpStream)) {
+    /// Hands each connection to `serve`, with the address it is from, for ever.
+    pub(super) async fn accept_all(&self, serve: impl Fn(TcpStream, SocketAddr)) {
         let mut paused = false;
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     paused = false;
-                    serve(stream);
+                    serve(stream, from);
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Routes, connection::Port, stall::Handed};
+use super::{Peer, Routes, connection::Port, stall::Handed};
 use crate::{
     access::{self, ACCESS},
     body::{Body, BoxError},
@@ -104,6 +104,7 @@ pub(super) async fn answer<R: Routes>(
     port: &Port<R>,
     activity: &Arc<Activity>,
     request: Request<Incoming>,
+    peer: Peer,
 ) -> Response<AnswerBody> {
     let entry = access::Entry::new(&request);
     let version = request.version();
@@ -114,7 +115,7 @@ pub(super) async fn answer<R: Routes>(
     let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > port.head_bytes_max {
         head_too_large()
     } else {
-        port.routes.answer(request).await
+        port.routes.answer(request, peer).await
     };
     if draining && version < Version::HTTP_2 {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -31,6 +31,15 @@ async fn both_versions_are_served_on_one_port() {
 }
 
 #[tokio::test]
+async fn a_request_comes_with_the_facts_of_its_connection_over_both_versions() {
+    let serving = Serving::start(&Config::default());
+    let peer = "Peer { address: 127.0.0.1, is_tls: false, has_client_certificate: false }";
+    assert!(ask(serving.api, "/peer").await.ends_with(peer));
+    let answer = connect_h2(&serving).await.send_request(get("/peer")).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), peer);
+}
+
+#[tokio::test]
 async fn a_query_of_1500_her_ids_fits_into_a_head_over_both_versions() {
     let serving = Serving::start(&Config::default());
     let path = format!("/ping?{}Offset=0", "HerIds=2147483647&".repeat(1500));

@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Routes, Server, ServerSettings, Stopped},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Peer, Routes, Server, ServerSettings, Stopped},
 };
 use herald_log::{Log, LogSettings};
 use http::{Request, Response, StatusCode};
@@ -110,9 +110,10 @@ impl Serving {
 }
 
 impl Routes for Hooks {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let body = match request.uri().path() {
             "/ping" => Body::from("pong"),
+            "/peer" => Body::from(format!("{peer:?}")),
             "/large" => Body::from(vec![b'.'; LARGE_BYTES]),
             "/slow" => {
                 self.entered.notify_one();
