@@ -54,6 +54,14 @@ pub(crate) fn trusted_url(text: &str) -> Result<Url, InvalidUrl> {
     if is_plain { Ok(url) } else { Err(InvalidUrl::Parts) }
 }
 
+/// That `text` is an address from which keys and grants may be fetched: https, or http on this machine.
+///
+/// # Errors
+/// [`InvalidUrl`] says why not.
+pub fn check_url(text: &str) -> Result<(), InvalidUrl> {
+    trusted_url(text).map(drop)
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();

@@ -33,7 +33,7 @@ pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use authenticator::{Authenticator, Caller, Denied, Presented, REPLAYS_MAX, Rules};
 pub use dpop::{Call, PROOF_ID_CHARS_MAX, Proof, ProofRules};
 #[cfg(feature = "server")]
-pub use fetch::{FETCH_TIMEOUT, FetchError, InvalidUrl};
+pub use fetch::{FETCH_TIMEOUT, FetchError, InvalidUrl, check_url};
 #[cfg(feature = "server")]
 pub use jwks::{InvalidIssuer, IssuerKeys, KEY_FETCHES, KeysSettings};
 pub use jws::{JWS_BYTES_MAX, Malformed, SignedHeader, encode, sign};

@@ -219,10 +219,10 @@ impl Organisations {
     }
 
     /// Reads `source` every `interval`, for ever; a failure is logged once for each spell.
-    pub async fn keep_fresh(&self, mut source: impl Source, interval: Duration) {
+    pub async fn keep_fresh(&self, source: &mut dyn Source, interval: Duration) {
         let mut last_failure = None;
         loop {
-            match self.read(&mut source).await {
+            match self.read(source).await {
                 Ok(()) => last_failure = None,
                 Err(error) => {
                     let failure = error.to_string();

@@ -9,6 +9,6 @@ mod poll;
 mod stream;
 
 pub use cursor::Cursor;
-pub use open_streams::{OpenStreams, SOURCE_SYSTEM_OTHER, SOURCE_SYSTEMS_MAX, StreamLag};
+pub use open_streams::{OpenStreams, Permit, SOURCE_SYSTEM_OTHER, SOURCE_SYSTEMS_MAX, StreamLag};
 pub use poll::{POLL_BYTES_MAX, poll};
-pub use stream::{RETRY_HINT_MS, STREAM_PAGE_BYTES, STREAM_PAGE_RECORDS, Stream};
+pub use stream::{RETRY_HINT_MS, STREAM_PAGE_BYTES, STREAM_PAGE_RECORDS, Stream, StreamSettings};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -52,7 +53,6 @@ pub(crate) struct Metrics {
 }
 
 /// What the registry and one stream share.
-#[derive(Debug)]
 struct Entry {
     ends_at_ms: AtomicU64,
     until: AtomicU64,
@@ -60,7 +60,18 @@ struct Entry {
     at_rest: AtomicBool,
     taken_at_ms: AtomicU64,
     ending: AtomicWaker,
+    permit: Option<Permit>,
 }
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entry")
+    }
+}
+
+/// Says whether a stream may still go on. It is kept as long as the stream is open, and asked when it opens and whenever
+/// permissions may have changed.
+pub type Permit = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// How far readers are behind the tail, in offsets, and for how long one has taken nothing of what waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +163,25 @@ impl OpenStreams {
         }
     }
 
-    pub(crate) fn open(&self, source_system: &str, after: Offset, ends_at: Instant) -> OpenStream {
+    /// Ends every stream at once whose permit does not hold any more; how many that are.
+    pub fn recheck(&self) -> usize {
+        let streams: Vec<Arc<Entry>> = self.0.state().streams.values().cloned().collect();
+        let now_ms = self.0.millis(Instant::now());
+        let lost = streams.iter().filter(|entry| !entry.is_permitted());
+        lost.inspect(|entry| {
+            entry.ends_at_ms.fetch_min(now_ms, Ordering::Relaxed);
+            entry.ending.wake();
+        })
+        .count()
+    }
+
+    pub(crate) fn open(
+        &self,
+        source_system: &str,
+        after: Offset,
+        ends_at: Instant,
+        permit: Option<Permit>,
+    ) -> OpenStream {
         let mut state = self.0.state();
         let ends_at = match &state.drain {
             Some(window) => {
@@ -167,14 +196,25 @@ impl OpenStreams {
             at_rest: AtomicBool::new(false),
             taken_at_ms: AtomicU64::new(self.0.millis(Instant::now())),
             ending: AtomicWaker::new(),
+            permit,
         });
         let number = state.next_number;
         state.next_number += 1;
         state.streams.insert(number, Arc::clone(&entry));
         let source_system = state.count_source_system(source_system);
         drop(state);
+        // Only now: a change before it is found here, one behind it by `recheck`.
+        if !entry.is_permitted() {
+            entry.ends_at_ms.store(0, Ordering::Relaxed);
+        }
         self.0.metrics.open.increment(1.0);
         OpenStream { registry: self.clone(), entry, number, source_system }
+    }
+}
+
+impl Entry {
+    fn is_permitted(&self) -> bool {
+        self.permit.as_ref().is_none_or(|permit| permit())
     }
 }
 
@@ -279,12 +319,13 @@ mod tests {
     async fn a_drain_spreads_the_ends_evenly_over_its_window() {
         let streams = OpenStreams::new();
         let now = Instant::now();
-        let open: Vec<_> = (0..100).map(|_| streams.open("a", Offset::ZERO, now + HOUR)).collect();
-        let soon = streams.open("a", Offset::ZERO, now + Duration::from_secs(1));
+        let open: Vec<_> =
+            (0..100).map(|_| streams.open("a", Offset::ZERO, now + HOUR, None)).collect();
+        let soon = streams.open("a", Offset::ZERO, now + Duration::from_secs(1), None);
         let window = now + Duration::from_secs(10)..now + Duration::from_secs(20);
         streams.drain(window.clone());
         streams.drain(now + HOUR..now + HOUR);
-        let late = streams.open("a", Offset::ZERO, now + HOUR);
+        let late = streams.open("a", Offset::ZERO, now + HOUR, None);
         assert!((window.start..=window.end).contains(&late.ends_at()));
         assert_eq!(soon.ends_at(), now + Duration::from_secs(1));
         let mut tenths = [0; 10];
@@ -301,9 +342,9 @@ mod tests {
         let streams = OpenStreams::new();
         let ends_at = Instant::now() + HOUR;
         let open: Vec<_> = (0..SOURCE_SYSTEMS_MAX + 2)
-            .map(|number| streams.open(&number.to_string(), Offset::ZERO, ends_at))
+            .map(|number| streams.open(&number.to_string(), Offset::ZERO, ends_at, None))
             .collect();
-        let again = streams.open("0", Offset::ZERO, ends_at);
+        let again = streams.open("0", Offset::ZERO, ends_at, None);
         let counts = streams.by_source_system();
         assert_eq!(counts.len(), SOURCE_SYSTEMS_MAX + 1);
         assert_eq!(counts[0], (Arc::from(SOURCE_SYSTEM_OTHER), 2));
@@ -315,7 +356,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_stream_that_has_not_taken_all_is_behind() {
         let streams = OpenStreams::new();
-        let open = streams.open("a", offset(3), Instant::now() + HOUR);
+        let open = streams.open("a", offset(3), Instant::now() + HOUR, None);
         open.rests(offset(5));
         tokio::time::advance(Duration::from_secs(7)).await;
         assert_eq!(streams.lag(offset(9)), StreamLag::default());

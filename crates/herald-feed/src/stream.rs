@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     Cursor, OpenStreams,
-    open_streams::{Metrics, OpenStream},
+    open_streams::{Metrics, OpenStream, Permit},
 };
 
 /// How many records a stream hands out at once at most.
@@ -55,6 +55,24 @@ pub struct Stream {
     state: State,
 }
 
+/// What a stream is opened with.
+pub struct StreamSettings<'a> {
+    /// The system that it is for, as the open streams are counted.
+    pub source_system: &'a str,
+    /// How often it says how far it has looked, when it is silent.
+    pub heartbeat: Duration,
+    /// When it ends.
+    pub ends_at: Instant,
+    /// Whether it may go on; without one it always may.
+    pub permit: Option<Permit>,
+}
+
+impl fmt::Debug for StreamSettings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSettings").field("ends_at", &self.ends_at).finish_non_exhaustive()
+    }
+}
+
 enum State {
     Opening,
     Looking { beat: bool },
@@ -70,18 +88,17 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
-    /// Opens a stream of everything behind `cursor`, which ends at `ends_at` or when `streams` is drained.
+    /// Opens a stream of everything behind `cursor`, which ends as its settings say, or when `streams` is drained.
     #[must_use]
     pub fn new(
         log: Log,
         cursor: Cursor,
         streams: &OpenStreams,
-        source_system: &str,
-        heartbeat: Duration,
-        ends_at: Instant,
+        settings: StreamSettings<'_>,
     ) -> Self {
+        let StreamSettings { source_system, heartbeat, ends_at, permit } = settings;
         let watch = log.watch(cursor.receivers());
-        let open = streams.open(source_system, cursor.after(), ends_at);
+        let open = streams.open(source_system, cursor.after(), ends_at, permit);
         let beats_at = Instant::now() + heartbeat.mul_f64(rand::random_range(0.0..1.0));
         let timer = Box::pin(tokio::time::sleep_until(beats_at.min(open.ends_at())));
         Self { log, cursor, watch, open, heartbeat, beats_at, timer, state: State::Opening }
@@ -210,7 +227,14 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Waker,
+    };
 
     use herald_log::LogSettings;
     use herald_types::{Draft, Grant, HerId, HerIds, NotificationType, Offset, wire::CONNECTED};
@@ -241,7 +265,13 @@ mod tests {
             let receivers = Grant::everything().narrow(her_ids).unwrap();
             let cursor = Cursor::new(receivers, Offset::new(after).unwrap());
             let ends_at = Instant::now() + HOUR;
-            Stream::new(self.log.clone(), cursor, &self.streams, "tests", HEARTBEAT, ends_at)
+            self.stream_of(cursor, ends_at, None)
+        }
+
+        fn stream_of(&self, cursor: Cursor, ends_at: Instant, permit: Option<Permit>) -> Stream {
+            let settings =
+                StreamSettings { source_system: "tests", heartbeat: HEARTBEAT, ends_at, permit };
+            Stream::new(self.log.clone(), cursor, &self.streams, settings)
         }
 
         async fn append(&self, her_id: u32, count: usize, description: &str) {
@@ -371,6 +401,41 @@ mod tests {
             assert!(RETRY_HINT_MS.contains(&wait_ms), "{hint}");
             assert_eq!(look(&mut stream).as_deref(), Some("(end)"));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_permit_is_lost_is_woken_and_ends_and_others_go_on() {
+        let opened = Opened::new();
+        let (permitted, other) = (Arc::new(AtomicBool::new(true)), at_rest(&opened));
+        let asked = Arc::clone(&permitted);
+        let permit: Permit = Box::new(move || asked.load(Ordering::Relaxed));
+        let ends_at = Instant::now() + HOUR;
+        let mut stream = opened.stream_of(other.cursor.clone(), ends_at, Some(permit));
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), CONNECTED);
+        let waiting = tokio::spawn(async move {
+            let piece = poll_fn(|cx| stream.poll_events(cx, &mut Events::default())).await;
+            (piece.unwrap(), look(&mut stream))
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(opened.streams.recheck(), 0);
+        assert!(!waiting.is_finished());
+        permitted.store(false, Ordering::Relaxed);
+        assert_eq!(opened.streams.recheck(), 1);
+        assert_eq!(waiting.await.unwrap(), (true, Some("(end)".to_owned())));
+        let mut other = other;
+        assert_eq!(look(&mut other), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_permit_was_lost_while_it_was_opened_shows_nothing() {
+        let opened = Opened::new();
+        opened.append(1, 3, "x").await;
+        let cursor = at_rest(&opened).cursor.clone();
+        let ends_at = Instant::now() + HOUR;
+        let mut stream = opened.stream_of(cursor, ends_at, Some(Box::new(|| false)));
+        assert_eq!(look(&mut stream).unwrap().as_bytes(), CONNECTED);
+        assert!(look(&mut stream).unwrap().starts_with("retry: "));
+        assert_eq!(look(&mut stream).as_deref(), Some("(end)"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,18 @@
 //! What the API's handlers share.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use herald_feed::OpenStreams;
 use herald_types::{Grant, Offset};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use metrics::{Counter, Histogram, counter, histogram};
-use tokio::time::Instant;
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tracing::info;
 
+use crate::{admission::Admission, edge::Edge, lifecycle::Lifecycle};
 pub use crate::{
     compression::COMPRESSED_BYTES_MIN,
     extract::{API_VERSION, SOURCE_SYSTEM_CHARS_MAX},
@@ -18,7 +23,6 @@ pub use crate::{
     },
     upload::{LINGER_BYTES_MAX, LINGER_MAX, UPLOAD_PAUSE_MAX},
 };
-use crate::{edge::Edge, lifecycle::Lifecycle};
 
 /// The part of its largest age that a stream reaches at least: streams opened together do not end together.
 const STREAM_AGE_MIN: f64 = 0.8;
@@ -35,8 +39,8 @@ pub struct ApiSettings {
     pub heartbeat: Duration,
     /// How old a stream may become; each ends between 0.8 and 1.0 of it.
     pub stream_max_age: Duration,
-    /// What every caller may see; without authentication, everything.
-    pub grant: Grant,
+    /// Whom it lets in. Shared: who looks after grants holds it too.
+    pub admission: Arc<Admission>,
 }
 
 impl Default for ApiSettings {
@@ -44,7 +48,7 @@ impl Default for ApiSettings {
         Self {
             heartbeat: Duration::from_secs(15),
             stream_max_age: Duration::from_secs(60 * 60),
-            grant: Grant::everything(),
+            admission: Arc::new(Admission::Everybody(Grant::everything())),
         }
     }
 }
@@ -87,6 +91,10 @@ impl Api {
             let drain = stopping.stop_begun().await;
             draining.drain(drain.stream_end_window());
         });
+        if let Some(organisations) = settings.admission.organisations() {
+            // Ends with the process; nobody needs its handle.
+            tokio::spawn(recheck(organisations.changes(), streams.clone()));
+        }
         let (edge, history) = (Edge::new(), OnceLock::new());
         Self { lifecycle, streams, settings, metrics, edge, history }
     }
@@ -110,6 +118,16 @@ impl Api {
         headers.insert(TAIL_HEADER, HeaderValue::from(log.tail().get()));
         headers.insert(TRIM_HEADER, HeaderValue::from(log.trim_point().get()));
         self.name_history(log, headers);
+    }
+}
+
+/// Ends the streams that have lost a HER-id, at each change of what is granted.
+async fn recheck(mut changes: watch::Receiver<u64>, streams: OpenStreams) {
+    while changes.changed().await.is_ok() {
+        let streams = streams.clone();
+        // Ten thousand streams of 1500 receivers are a second's work.
+        let ended = spawn_blocking(move || streams.recheck()).await.unwrap_or_default();
+        info!(ended, "looked at what streams may see");
     }
 }
 

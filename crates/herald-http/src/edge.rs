@@ -77,7 +77,7 @@ impl Edge {
 
     /// The answer to what went wrong.
     fn write(&self, error: Error, id: &HeaderValue, uri: &Uri) -> Response {
-        let allow = error.allow();
+        let (allow, challenge) = (error.allow(), error.challenge());
         let problem = Problem::from(error);
         let kind = problem.kind;
         if let Some(at) = ProblemType::ALL.iter().position(|other| *other == kind) {
@@ -99,6 +99,9 @@ impl Edge {
         }
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
@@ -124,7 +127,10 @@ fn log(problem: &Problem, request_id: &str, uri: &Uri) {
         Some(cause) => {
             warn!(request.id = request_id, path, problem = slug, error = chain(cause), "refused");
         }
-        None => debug!(request.id = request_id, path, problem = slug, "refused"),
+        None => {
+            let reason = problem.reason.as_deref();
+            debug!(request.id = request_id, path, problem = slug, reason, "refused");
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! What every call brings besides its own: the gate, the grant, and the two headers.
+//! What every call brings besides its own: what it accepts, and the two headers of the page.
 
 use std::borrow::Cow;
 
-use herald_types::{Grant, Violations, violation::echo};
+use herald_types::{Violations, violation::echo};
 use http::{HeaderMap, HeaderName};
 
 use crate::{accept, problem::Error};
@@ -15,17 +15,6 @@ pub const SOURCE_SYSTEM_CHARS_MAX: usize = 512;
 pub(crate) const API_VERSION_HEADER: HeaderName = HeaderName::from_static("api-version");
 pub(crate) const SOURCE_SYSTEM_HEADER: HeaderName = HeaderName::from_static("nhn-source-system");
 pub(crate) const LAST_EVENT_ID_HEADER: HeaderName = HeaderName::from_static("last-event-id");
-
-/// What the caller may see.
-///
-/// Without authentication that is what the server was told to grant; it stays on loopback.
-///
-/// # Errors
-/// None yet: who asks is not looked at.
-#[expect(clippy::unnecessary_wraps, reason = "a caller without a valid token gets an error here")]
-pub(crate) fn grant<'a>(granted: &'a Grant, _headers: &HeaderMap) -> Result<&'a Grant, Error> {
-    Ok(granted)
-}
 
 /// That the caller takes `media_type`; one that does not say takes anything.
 pub(crate) fn must_accept(headers: &HeaderMap, media_type: accept::MediaType) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 mod accept;
 mod access;
+pub mod admission;
 pub mod api;
 pub mod body;
 mod compression;

@@ -2,7 +2,10 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -71,6 +74,8 @@ pub enum NotReady {
     Starting,
     /// A stop has begun.
     Stopping,
+    /// The token issuer's keys have not been had yet, so that no token can be checked.
+    IssuerKeys,
     /// A write or sync failed: no append is taken until the process is started again.
     LogPoisoned,
 }
@@ -82,6 +87,7 @@ impl NotReady {
         match self {
             Self::Starting => "starting",
             Self::Stopping => "stopping",
+            Self::IssuerKeys => "issuer-keys",
             Self::LogPoisoned => "log-poisoned",
         }
     }
@@ -124,6 +130,7 @@ struct Inner {
     drain_length: Duration,
     log: OnceLock<Log>,
     drain: OnceLock<Drain>,
+    lacks_keys: AtomicBool,
     // Cancelled right after `drain` is set, so whoever sees it cancelled also sees the drain.
     stopping: CancellationToken,
 }
@@ -136,6 +143,7 @@ impl Lifecycle {
             drain_length,
             log: OnceLock::new(),
             drain: OnceLock::new(),
+            lacks_keys: AtomicBool::new(false),
             stopping: CancellationToken::new(),
         }))
     }
@@ -143,6 +151,11 @@ impl Lifecycle {
     /// From now on requests are answered from `log`. Only the first call counts.
     pub fn serve(&self, log: Log) {
         let _ = self.0.log.set(log);
+    }
+
+    /// Says whether the token issuer's keys have still to be had: until then balancers should send nobody here.
+    pub fn lacks_keys(&self, lacks_keys: bool) {
+        self.0.lacks_keys.store(lacks_keys, Ordering::Relaxed);
     }
 
     /// A stop begins now. Only the first call counts.
@@ -189,6 +202,7 @@ impl Lifecycle {
         match self.gate() {
             Err(Unavailable::Stopping { .. }) => Err(NotReady::Stopping),
             Err(Unavailable::Starting { .. }) => Err(NotReady::Starting),
+            Ok(_) if self.0.lacks_keys.load(Ordering::Relaxed) => Err(NotReady::IssuerKeys),
             Ok(log) if log.is_poisoned() => Err(NotReady::LogPoisoned),
             Ok(_) => Ok(()),
         }

@@ -44,6 +44,9 @@ pub const HTTP_STALLED: &str = "herald_http_stalled_total";
 /// Tries to accept a connection that failed for want of file descriptors or memory.
 pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 
+/// Calls that were not let in, by the check that failed.
+pub const AUTH_REFUSED: &str = "herald_auth_refused_total";
+
 /// Where seconds are counted: from a poll answered from memory to a sync on a busy disk.
 pub(crate) const SECONDS_BUCKETS: [f64; 16] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -183,6 +186,15 @@ fn describe() {
     describe_counter!(
         HTTP_ACCEPT_ERRORS,
         "Tries to accept a connection that failed for want of file descriptors or memory."
+    );
+    describe_counter!(AUTH_REFUSED, "Calls that were not let in, by the check that failed.");
+    describe_counter!(
+        herald_auth::KEY_FETCHES,
+        "Fetches of the token issuer's keys, by outcome: fetched or failed."
+    );
+    describe_counter!(
+        herald_auth::ORGANISATION_READS,
+        "Readings of the organisations' HER-ids that changed them, or failed, by outcome."
     );
     describe_counter!("herald_problems_total", "Problems answered, by type and status.");
     describe_counter!(

@@ -2,11 +2,14 @@
 
 use std::{borrow::Cow, error::Error as StdError, sync::Arc};
 
+use herald_auth::Refused;
 use herald_log::{AppendError, ReadError};
 use herald_types::{
     NotGranted, STREAM_OFFSET_REQUIRED, Violations,
     problem::{ProblemDetails, ProblemType},
 };
+
+use http::HeaderValue;
 
 use crate::lifecycle::Unavailable;
 
@@ -14,6 +17,10 @@ use crate::lifecycle::Unavailable;
 const REFUSED_RETRY_AFTER_SECONDS: u64 = 5;
 /// After how long an append without a known outcome is worth repeating.
 const UNKNOWN_RETRY_AFTER_SECONDS: u64 = 2;
+/// After how long the issuer's keys may have been had.
+const KEYS_RETRY_AFTER_SECONDS: u64 = 5;
+/// After how long there may be room again.
+const BUSY_RETRY_AFTER_SECONDS: u64 = 1;
 /// How many refused HER-ids a `detail` names.
 const HER_IDS_NAMED_MAX: usize = 20;
 
@@ -26,6 +33,15 @@ pub(crate) enum Error {
     MethodNotAllowed { allow: &'static str },
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// `explains`: whether the caller may know what was found and expected.
+    #[error("{refused}")]
+    Unauthenticated { refused: Refused, challenge: String, explains: bool },
+    #[error("the token issuer's keys are not known")]
+    NoKeys,
+    #[error("the token lacks the scope {scope}")]
+    InsufficientScope { scope: String, challenge: String },
+    #[error("{0}")]
+    Busy(&'static str),
     #[error("the answer is {produced}, which Accept does not allow")]
     NotAcceptable { produced: &'static str },
     #[error("{0}")]
@@ -76,6 +92,8 @@ pub(crate) struct Problem {
     pub(crate) detail: Cow<'static, str>,
     pub(crate) validation_errors: Option<Vec<String>>,
     pub(crate) retry_after_seconds: Option<u64>,
+    /// Why the caller was refused, for a log line that nobody sees who does not look for it.
+    pub(crate) reason: Option<String>,
     /// What broke, for the log alone.
     pub(crate) cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -87,6 +105,7 @@ impl Problem {
             detail: detail.into(),
             validation_errors: None,
             retry_after_seconds: None,
+            reason: None,
             cause: None,
         }
     }
@@ -132,6 +151,29 @@ impl From<Error> for Problem {
                 "The path does not know this method; the header Allow names those it knows.",
             ),
             Error::Unavailable(unavailable) => Self::from_unavailable(unavailable),
+            Error::Unauthenticated { refused, explains, .. } => {
+                let sentence = refused.check.sentence();
+                let detail = if explains {
+                    format!("{sentence} Explanation: {}.", refused.explanation).into()
+                } else {
+                    Cow::Borrowed(sentence)
+                };
+                let reason = Some(format!("{}: {}", refused.check.label(), refused.explanation));
+                Self { reason, ..Self::new(Kind::Unauthenticated, detail) }
+            }
+            Error::NoKeys => Self::new(
+                Kind::NotReady,
+                "The server has not had the token issuer's keys yet. Repeat the request later.",
+            )
+            .retry_after(KEYS_RETRY_AFTER_SECONDS),
+            Error::InsufficientScope { scope, .. } => Self::new(
+                Kind::InsufficientScope,
+                format!("The token lacks the scope {scope}, which this call needs."),
+            ),
+            Error::Busy(what) => {
+                Self::new(Kind::Busy, format!("{what} Nothing of this happened; repeat it later."))
+                    .retry_after(BUSY_RETRY_AFTER_SECONDS)
+            }
             Error::NotAcceptable { produced } => Self::new(
                 Kind::NotAcceptable,
                 format!("The answer is {produced}, which the header Accept must allow."),
@@ -252,6 +294,16 @@ impl Error {
     pub(crate) const fn allow(&self) -> Option<&'static str> {
         match self {
             Self::MethodNotAllowed { allow } => Some(allow),
+            _ => None,
+        }
+    }
+
+    /// What the call lacks, as `WWW-Authenticate` says it.
+    pub(crate) fn challenge(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Unauthenticated { challenge, .. } | Self::InsufficientScope { challenge, .. } => {
+                HeaderValue::try_from(challenge).ok()
+            }
             _ => None,
         }
     }

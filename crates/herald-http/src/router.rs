@@ -14,19 +14,19 @@ use crate::{
 };
 
 impl Routes for Api {
-    async fn answer(&self, request: http::Request<Incoming>, _peer: Peer) -> Response {
-        self.edge.answer(request, |request| answer(self, request)).await
+    async fn answer(&self, request: http::Request<Incoming>, peer: Peer) -> Response {
+        self.edge.answer(request, |request| answer(self, request, peer)).await
     }
 }
 
-async fn answer(api: &Api, request: Request) -> Result<Response, Error> {
+async fn answer(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let route = Route::of(request.uri().path());
     match (route, request.method()) {
         (Route::Other | Route::Metrics | Route::Live | Route::Ready, _) => Err(Error::NotFound),
-        (Route::Notifications, method) if is_get(method) => poll::poll(api, request).await,
+        (Route::Notifications, method) if is_get(method) => poll::poll(api, request, peer).await,
         // In a box: every request's future would be as large as that of an append, and is moved once.
-        (Route::Notifications, &Method::POST) => Box::pin(append::append(api, request)).await,
-        (Route::Stream, method) if is_get(method) => stream::stream(api, &request),
+        (Route::Notifications, &Method::POST) => Box::pin(append::append(api, request, peer)).await,
+        (Route::Stream, method) if is_get(method) => stream::stream(api, &request, peer).await,
         (Route::Ping, method) if is_get(method) => ping::ping(api),
         (Route::OpenApi, method) if is_get(method) => docs::document(api),
         (Route::Swagger, method) if is_get(method) => docs::swagger(api, &request),

@@ -1,5 +1,6 @@
 //! One binary, no logic.
 
+mod access;
 mod cli;
 mod commands;
 mod duration;

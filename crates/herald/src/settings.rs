@@ -2,6 +2,7 @@
 //!
 //! A new one is a row in `table.rs`, a field here, and a line in [`Settings::read`] with a reader of `kinds.rs`.
 
+mod access;
 mod args;
 mod kinds;
 mod sources;
@@ -9,6 +10,7 @@ mod table;
 
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub(crate) use access::{Auth, Document, HelseIdSettings};
 pub(crate) use args::Args;
 pub(crate) use sources::Source;
 use sources::Sources;
@@ -39,6 +41,8 @@ pub(crate) struct Settings {
     pub idle_timeout: Duration,
     /// How long a stop may take.
     pub drain: Duration,
+    /// Who may read what.
+    pub auth: Auth,
     /// What is logged, a filter that [`crate::logging::filter`] reads.
     pub log_level: String,
     /// How it is logged.
@@ -82,12 +86,12 @@ impl Settings {
             head_bytes_max: sources.value(Key::HeadBytesMax, kinds::bytes(kinds::HEAD_BYTES_MAX)),
             idle_timeout: sources.value(Key::IdleTimeout, kinds::duration(kinds::IDLE_TIMEOUT)),
             drain: sources.value(Key::Drain, kinds::duration(kinds::DRAIN)),
+            auth: Auth::read(&mut sources),
             log_level: sources.value(Key::LogLevel, kinds::log_level),
             log_format: sources.value(Key::LogFormat, kinds::log_format),
             origins: Vec::new(),
         };
         sources.value(Key::Log, kinds::log);
-        sources.value(Key::Auth, kinds::auth);
         let is_insecure = sources.value(Key::InsecureNoAuth, kinds::boolean);
         settings.check_together(is_insecure, &mut sources);
         Ok(Self { origins: sources.finish()?, ..settings })
@@ -99,7 +103,7 @@ impl Settings {
         sources.check(&[Key::Listen, Key::OpsListen], api != ops || api.port() == 0, || {
             format!("ops-listen {ops}: must not be the address of the API")
         });
-        let is_guarded = api.ip().is_loopback() || is_insecure;
+        let is_guarded = api.ip().is_loopback() || is_insecure || self.auth != Auth::None;
         sources.check(&[Key::Listen, Key::Auth, Key::InsecureNoAuth], is_guarded, || {
             format!(
                 "listen {api}: with --auth none everybody who can connect reads and writes everything, so only \

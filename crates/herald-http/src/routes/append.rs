@@ -4,7 +4,7 @@ mod answer;
 mod lines;
 
 use herald_log::Log;
-use herald_types::{Draft, Violations};
+use herald_types::{Draft, Grant, Violations};
 use http::{HeaderMap, request::Parts};
 use jiff::Timestamp;
 
@@ -14,12 +14,14 @@ pub use self::lines::{
 };
 use crate::{
     accept::{self, JSON, NDJSON},
+    admission::Asking,
     api::Api,
     body::Response,
     edge::Request,
-    extract::{grant, must_accept, page_headers},
+    extract::{must_accept, page_headers},
     openapi::{AppendProblems, PageHeaders, schemas},
     problem::{Error, Places},
+    server::Peer,
     upload::Upload,
 };
 
@@ -56,17 +58,17 @@ const PARSED_INLINE_BYTES_MAX: usize = 128 * 1024;
         AppendProblems,
     )
 )]
-pub(crate) async fn append(api: &Api, request: Request) -> Result<Response, Error> {
+pub(crate) async fn append(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
+    let admitted = api.settings.admission.publisher(Asking::of(&request, peer)).await?;
     let (head, body) = request.into_parts();
-    grant(&api.settings.grant, &head.headers)?;
     must_accept(&head.headers, JSON)?;
     let is_lines = content_type(&head.headers)?;
     let mut upload = Upload::new(body, &api.lifecycle);
     let answer = if is_lines {
-        lines::append(log, &head, &mut upload).await?
+        lines::append(log, &admitted.grant, &head, &mut upload).await?
     } else {
-        append_json(log, &head, &mut upload).await?
+        append_json(log, &admitted.grant, &head, &mut upload).await?
     };
     let mut response = answer.into_response();
     api.name_history(log, response.headers_mut());
@@ -90,7 +92,12 @@ fn content_type(headers: &HeaderMap) -> Result<bool, Error> {
     }
 }
 
-async fn append_json(log: &Log, head: &Parts, upload: &mut Upload) -> Result<Answer, Error> {
+async fn append_json(
+    log: &Log,
+    grant: &Grant,
+    head: &Parts,
+    upload: &mut Upload,
+) -> Result<Answer, Error> {
     let body = upload.all(JSON_BYTES_MAX).await?;
     let mut violations = Violations::new();
     page_headers(&head.headers, &mut violations);
@@ -102,6 +109,7 @@ async fn append_json(log: &Log, head: &Parts, upload: &mut Upload) -> Result<Ans
         }
     };
     let drafts = violations.none_or(drafts).map_err(Error::Invalid)?;
+    grant.check(drafts.iter().map(|draft| draft.receiver))?;
     let mut answer = Answer::new();
     let appended = log.append(drafts, Timestamp::now()).await;
     let appended = appended.map_err(|source| Error::Append { source, places: Places::Array })?;

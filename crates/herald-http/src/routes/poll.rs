@@ -7,13 +7,15 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     accept::JSON,
+    admission::Asking,
     api::{self, Api},
     body::{Body, Response},
     compression,
     edge::Request,
-    extract::{grant, must_accept, page_headers},
+    extract::{must_accept, page_headers},
     openapi::{PageHeaders, PollParameters, ReadProblems, schemas},
     problem::Error,
+    server::Peer,
 };
 
 pub(crate) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -42,13 +44,13 @@ pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
         ReadProblems,
     )
 )]
-pub(crate) async fn poll(api: &Api, request: Request) -> Result<Response, Error> {
+pub(crate) async fn poll(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let headers = request.headers();
-    let grant = grant(&api.settings.grant, headers)?;
+    let admitted = api.settings.admission.reader(Asking::of(&request, peer)).await?;
     must_accept(headers, JSON)?;
     let query = parse(&request)?;
-    let cursor = Cursor::new(grant.narrow(query.her_ids)?, query.after);
+    let cursor = Cursor::new(admitted.grant.narrow(query.her_ids)?, query.after);
     let (page, body) = herald_feed::poll(log, &cursor, query.limit).await?;
     let metrics = &api.metrics;
     match page.len() {

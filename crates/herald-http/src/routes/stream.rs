@@ -1,18 +1,20 @@
 //! `GET /notifications/stream`: Server-Sent Events.
 
-use herald_feed::{Cursor, Stream};
+use herald_feed::{Cursor, Stream, StreamSettings};
 use herald_types::{StreamQuery, Violations};
 use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
     accept::{self, EVENT_STREAM},
+    admission::{Admitted, Asking},
     api::Api,
     body::{Body, Response},
     edge::Request,
-    extract::{LAST_EVENT_ID_HEADER, grant, page_headers, text},
+    extract::{LAST_EVENT_ID_HEADER, page_headers, text},
     openapi::{PageHeaders, StreamParameters, StreamProblems, schemas},
     problem::Error,
     routes::poll::NO_STORE,
+    server::Peer,
 };
 
 const TEXT_EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -40,22 +42,29 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
         StreamProblems,
     )
 )]
-pub(crate) fn stream(api: &Api, request: &Request) -> Result<Response, Error> {
+pub(crate) async fn stream(api: &Api, request: &Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
-    let grant = grant(&api.settings.grant, request.headers())?;
+    let Admitted { grant, client } =
+        api.settings.admission.reader(Asking::of(request, peer)).await?;
     // Unlike elsewhere, saying nothing is not enough: the page requires the header.
     if accept::accepts(request.headers(), EVENT_STREAM) != Some(true) {
         return Err(Error::NotAcceptable { produced: "text/event-stream" });
     }
     let (query, source_system) = parse(request)?;
-    let cursor = Cursor::new(grant.narrow(query.her_ids)?, query.after);
+    let receivers = grant.narrow(query.her_ids)?;
+    let cursor = Cursor::new(receivers.clone(), query.after);
     // A HEAD asks what a stream would say about itself, and opens none.
     let body = if request.method() == Method::HEAD {
         Body::empty()
     } else {
-        let (heartbeat, ends_at) = (api.settings.heartbeat, api.stream_ends_at());
-        let log = log.clone();
-        Body::stream(Stream::new(log, cursor, &api.streams, &source_system, heartbeat, ends_at))
+        let (mut ends_at, mut permit) = (api.stream_ends_at(), None);
+        if let Some(client) = client {
+            ends_at = ends_at.min(client.expires);
+            permit = Some(api.settings.admission.permit(client.holder, receivers));
+        }
+        let heartbeat = api.settings.heartbeat;
+        let settings = StreamSettings { source_system: &source_system, heartbeat, ends_at, permit };
+        Body::stream(Stream::new(log.clone(), cursor, &api.streams, settings))
     };
     let mut response = Response::new(body);
     let answer = response.headers_mut();

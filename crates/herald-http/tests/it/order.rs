@@ -1,6 +1,11 @@
 //! The order of checks: each request here is wrong at one step and at every later one.
 
-use herald_http::api::{ApiSettings, JSON_BYTES_MAX};
+use std::sync::Arc;
+
+use herald_http::{
+    admission::Admission,
+    api::{ApiSettings, JSON_BYTES_MAX},
+};
 use herald_types::{Grant, HerId};
 use http::{Method, StatusCode};
 
@@ -11,7 +16,7 @@ use crate::{
 
 fn granting(her_id: u32) -> ApiSettings {
     let her_ids = HerId::new(her_id).into_iter().collect();
-    ApiSettings { grant: Grant::of(her_ids), ..quiet() }
+    ApiSettings { admission: Arc::new(Admission::Everybody(Grant::of(her_ids))), ..quiet() }
 }
 
 #[tokio::test]

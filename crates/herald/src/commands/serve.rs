@@ -12,7 +12,6 @@ use herald_http::{
     server::{Server, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
-use herald_types::Grant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Handle,
@@ -23,6 +22,7 @@ use tracing::{error, info, warn};
 
 pub(crate) use crate::settings::Args;
 use crate::{
+    access::Access,
     commands::stop::Stop,
     logging,
     output::{self, WrongUsage},
@@ -112,17 +112,21 @@ impl Starting {
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
         let Self { settings, server, lifecycle, metrics } = self;
         let streams = OpenStreams::new();
+        let access = Access::open(&settings.auth).await?;
+        let admission = access.admission();
         let api = Arc::new(Api::new(
             lifecycle.clone(),
             streams.clone(),
             ApiSettings {
                 heartbeat: settings.heartbeat,
                 stream_max_age: settings.stream_max_age,
-                grant: Grant::everything(),
+                admission: Arc::clone(&admission),
             },
         ));
         let ops = Arc::new(Ops::new(lifecycle.clone(), metrics.clone().telling_of(streams)));
-        let upkeep = async move { metrics.keep_up().await };
+        let upkeep = async {
+            tokio::join!(metrics.keep_up(), access.keep_fresh(&lifecycle));
+        };
         let running = server.run(lifecycle.clone(), api, ops);
         tokio::pin!(running, upkeep);
         let log = open_log(&settings);

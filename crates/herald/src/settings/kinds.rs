@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use herald_auth::{Address, Algorithm};
+
+use super::access::Document;
 use crate::{
     duration,
     logging::{self, Format},
@@ -89,12 +92,67 @@ pub(super) fn log(text: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn auth(text: &str) -> Result<(), String> {
-    if text == "none" {
-        Ok(())
-    } else {
-        Err("must be none, the only way of access that this version knows".into())
+/// Whether tokens are looked at.
+pub(super) fn auth(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "helseid" => Ok(true),
+        _ => Err("must be none or helseid".into()),
     }
+}
+
+/// A whole number within `bounds`.
+pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let value = text.parse().ok().filter(|value| is_digits && bounds.contains(value));
+        value.ok_or_else(|| {
+            format!("must be a whole number from {} to {}", bounds.start(), bounds.end())
+        })
+    }
+}
+
+/// A word that may stand in quotes in a header.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    let is_fine = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if !text.is_empty() && text.bytes().all(is_fine) {
+        Ok(text.into())
+    } else {
+        Err("must be visible ASCII without spaces, quotes and backslashes".into())
+    }
+}
+
+/// An address that clients use.
+pub(super) fn public_url(text: &str) -> Result<Address, String> {
+    Address::parse(text).ok_or_else(|| {
+        "must be a URL such as https://notifications.example.no, without query and fragment".into()
+    })
+}
+
+/// An address that is asked over a line that nobody else writes to.
+pub(super) fn trusted_url(text: &str) -> Result<String, String> {
+    herald_auth::check_url(text).map(|()| text.into()).map_err(|error| error.to_string())
+}
+
+/// A file, or an address that is asked for the same.
+pub(super) fn document(text: &str) -> Result<Document, String> {
+    match text {
+        "" => Err("must name a file or a URL".into()),
+        _ if text.contains("://") => trusted_url(text).map(Document::Url),
+        _ => Ok(Document::File(text.into())),
+    }
+}
+
+/// Algorithms with a comma between each.
+pub(super) fn algorithms(text: &str) -> Result<Vec<Algorithm>, String> {
+    let algorithms: Result<Vec<Algorithm>, _> =
+        text.split(',').map(|name| name.trim().parse()).collect();
+    algorithms.map_err(|_| {
+        format!(
+            "must be some of {}, with a comma between each",
+            Algorithm::ALL.map(Algorithm::name).join(",")
+        )
+    })
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {

@@ -25,6 +25,9 @@ const fn flag(name: &'static str, help: &'static str) -> Row {
     Row { name, value_name: None, default: "false", help }
 }
 
+/// Every algorithm there is here.
+const ALGORITHMS: &str = "ES256,ES384,ES512,PS256,PS384,PS512,RS256,RS384,RS512";
+
 macro_rules! settings {
     ($($heading:literal { $($key:ident: $row:expr;)+ })+) => {
         /// One setting.
@@ -78,7 +81,35 @@ settings! {
     }
     "Access" {
         Auth: text("auth", "AUTH", "none",
-            "Who may read what: `none` lets everybody read everything");
+            "Who may read what: `none` lets everybody read everything, `helseid` looks at tokens");
+        Issuer: text("issuer", "URL", "none",
+            "Whose tokens are taken; its keys are found by /.well-known/openid-configuration");
+        Audience: text("audience", "TEXT", "nhn:msh",
+            "What a token must be for");
+        Scope: text("scope", "SCOPE", "nhn:msh/api",
+            "The scope that reading needs");
+        PublishScope: text("publish-scope", "SCOPE", "nhn:msh/notifications-publish",
+            "The scope that appending needs");
+        Organisations: text("organisations", "FILE or URL", "none",
+            "Which HER-ids an organisation has: {\"<organisation number>\": [HER-id, …]}");
+        PublicUrl: text("public-url", "URL", "none",
+            "The address that clients use, which their proofs name; without it, what they ask for");
+        TokenAlgorithms: text("token-algorithms", "LIST", ALGORITHMS,
+            "The algorithms that may sign a token");
+        ProofAlgorithms: text("proof-algorithms", "LIST", ALGORITHMS,
+            "The algorithms that may sign a proof");
+        ClockSkew: text("clock-skew", "DURATION", "5s",
+            "How far the clocks of issuer and clients may be from ours");
+        ProofAgeMax: text("proof-age-max", "DURATION", "1s",
+            "How old a proof may be, beside the skew");
+        ReplaysMax: text("replays-max", "COUNT", "500000",
+            "How many used proofs are remembered; with no room for another, a call is answered with 503");
+        KeysInterval: text("keys-interval", "DURATION", "10m",
+            "How often the issuer's keys are fetched");
+        KeysPause: text("keys-pause", "DURATION", "60s",
+            "How soon again they are fetched for a key that is not known");
+        AuthExplain: flag("auth-explain",
+            "Say in the answer what a refused token or proof has and what was expected");
         InsecureNoAuth: flag("insecure-no-auth",
             "With `--auth none`: listen on more than loopback all the same");
     }

@@ -16,7 +16,22 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
         Key::Log => ["local", "local", "local"],
+        // The other one needs more: see below.
         Key::Auth => ["none", "none", "none"],
+        Key::Issuer => ["https://a", "http://127.0.0.1:1", "https://b/c/"],
+        Key::Audience => ["a", "b", "c"],
+        Key::Scope => ["a", "b", "c"],
+        Key::PublishScope => ["a", "b", "c"],
+        Key::Organisations => ["/a.json", "https://b", "c.json"],
+        Key::PublicUrl => ["https://a", "https://b/c", "http://c:1/"],
+        Key::TokenAlgorithms => ["ES256", "RS256,PS256", "ES512, ES384"],
+        Key::ProofAlgorithms => ["ES256", "RS256,PS256", "ES512, ES384"],
+        Key::ClockSkew => ["1s", "2s", "3s"],
+        Key::ProofAgeMax => ["4s", "5s", "6s"],
+        Key::ReplaysMax => ["1000", "2000", "3000"],
+        Key::KeysInterval => ["1m", "2m", "3m"],
+        Key::KeysPause => ["4s", "5s", "6s"],
+        Key::AuthExplain => ["true", "1", "true"],
         Key::InsecureNoAuth => ["true", "1", "true"],
         Key::LogLevel => ["debug", "warn", "error"],
         Key::LogFormat => ["text", "json", "text"],
@@ -102,6 +117,99 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.head_bytes_max, herald_http::server::HEAD_BYTES_MAX);
     assert_eq!(settings.idle_timeout, herald_http::server::IDLE_TIMEOUT);
     assert_eq!(settings.drain, Duration::from_secs(10));
+    assert_eq!(settings.auth, Auth::None);
+}
+
+const HELSEID: [&str; 6] =
+    ["--auth", "helseid", "--issuer", "https://sts.example.no", "--organisations", "/o.json"];
+
+/// That line with another value of one flag.
+fn helseid_line<'a>(flag: &'a str, value: &'a str) -> Vec<&'a str> {
+    let given = HELSEID.chunks(2).filter(|pair| pair[0] != flag).flatten().copied();
+    given.chain([flag, value]).collect()
+}
+
+fn helseid(line: &[&str]) -> HelseIdSettings {
+    match read(&args(line), &[], None).unwrap().auth {
+        Auth::HelseId(settings) => *settings,
+        Auth::None => panic!("it was asked for"),
+    }
+}
+
+#[test]
+fn the_defaults_of_access_are_those_of_the_contract_and_of_the_reference() {
+    let HelseIdSettings {
+        issuer,
+        audience,
+        scope,
+        publish_scope,
+        organisations,
+        public_url,
+        token_algorithms,
+        proof_algorithms,
+        clock_skew,
+        proof_age_max,
+        replays_max,
+        keys_interval,
+        keys_pause,
+        explains,
+    } = helseid(&HELSEID);
+    assert_eq!(issuer, "https://sts.example.no");
+    assert_eq!(organisations, Document::File("/o.json".into()));
+    assert_eq!([audience, scope], ["nhn:msh", "nhn:msh/api"]);
+    assert_eq!(publish_scope, "nhn:msh/notifications-publish");
+    assert_eq!(public_url, None);
+    let proof = herald_auth::ProofRules::default();
+    assert_eq!([&token_algorithms, &proof_algorithms], [&proof.algorithms; 2]);
+    assert_eq!([clock_skew, proof_age_max], [proof.skew, proof.age_max]);
+    assert_eq!(replays_max, herald_auth::REPLAYS_MAX);
+    let keys = herald_auth::KeysSettings::default();
+    assert_eq!([keys_interval, keys_pause], [keys.refresh_interval, keys.refresh_pause]);
+    assert!(!explains);
+}
+
+#[test]
+fn tokens_need_an_issuer_and_organisations_and_may_be_listened_for_anywhere() {
+    let text = refusal(&["--auth", "helseid"]);
+    assert!(text.contains("issuer: --auth helseid needs"), "{text}");
+    assert!(text.contains("organisations: --auth helseid needs"), "{text}");
+    assert_eq!(text.lines().count(), 2, "{text}");
+    helseid(&helseid_line("--listen", "0.0.0.0:8080"));
+    let url = "https://registry.example.no/organisations";
+    let registry = helseid(&helseid_line("--organisations", url));
+    assert_eq!(registry.organisations, Document::Url(url.to_owned()));
+    for (flag, value, text) in [
+        ("--issuer", "http://sts.example.no", "http:// is for loopback only"),
+        ("--issuer", "sts.example.no", "must be a URL"),
+        ("--organisations", "http://registry.example.no", "http:// is for loopback only"),
+        ("--organisations", "ftp://registry.example.no", "must begin with https://"),
+        ("--public-url", "notifications.example.no", "must be a URL"),
+        ("--public-url", "https://a/?x", "without query"),
+        ("--audience", "", "must be visible ASCII"),
+        ("--scope", "a b", "must be visible ASCII"),
+        ("--publish-scope", "a\"b", "must be visible ASCII"),
+        ("--token-algorithms", "RS256,none", "must be some of"),
+        ("--proof-algorithms", "HS256", "must be some of"),
+        ("--proof-algorithms", "", "must be some of"),
+        ("--auth", "Helseid", "must be none or helseid"),
+    ] {
+        let told = refusal(&helseid_line(flag, value));
+        assert!(told.contains(text), "{flag} {value}: {told}");
+    }
+}
+
+#[test]
+fn counts_have_bounds() {
+    for (flag, inside, outside) in [("--replays-max", ["1000", "100000000"], ["999", "100000001"])]
+    {
+        for value in inside {
+            assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
+        }
+        for value in outside.into_iter().chain(["+1000", "1e4", "", "-1"]) {
+            let given = format!("{flag}={value}");
+            assert!(refusal(&[&given]).contains("must be a whole number from"), "{given}");
+        }
+    }
 }
 
 #[test]
@@ -176,7 +284,7 @@ fn what_cannot_be_read_is_not_told_a_second_time_with_what_it_stands_in_for() {
     // The default of --listen would be the same address.
     let text = refusal(&["--listen", "8080", "--ops-listen", "127.0.0.1:8080"]);
     assert_eq!(text.lines().count(), 1, "{text}");
-    let text = refusal(&["--listen", "0.0.0.0:1", "--auth", "helseid", "--drain", "never"]);
+    let text = refusal(&["--listen", "0.0.0.0:1", "--auth", "x", "--drain", "never"]);
     assert_eq!(text.lines().count(), 2, "{text}");
     let text = refusal(&["--listen", "0.0.0.0:1", "--ops-listen", "0.0.0.0:1", "--drain", "never"]);
     assert_eq!(text.lines().count(), 3, "{text}");
@@ -190,6 +298,10 @@ fn durations_have_bounds() {
         ("--stall-timeout", ["100ms", "1h"], ["99ms", "1h1ms"]),
         ("--stream-max-age", ["1s", "7d"], ["999ms", "7d1ms"]),
         ("--idle-timeout", ["1s", "1h"], ["999ms", "1h1ms"]),
+        ("--clock-skew", ["0s", "60s"], ["60001ms", "1h"]),
+        ("--proof-age-max", ["0s", "5m"], ["301s", "1h"]),
+        ("--keys-interval", ["1s", "1d"], ["999ms", "25h"]),
+        ("--keys-pause", ["1s", "1h"], ["999ms", "2h"]),
         ("--drain", ["0s", "1h"], ["1h1ms", "2h"]),
     ] {
         for value in inside {
@@ -233,7 +345,7 @@ fn without_authentication_only_loopback_is_listened_on_unless_told_so() {
 #[test]
 fn what_this_version_does_not_know_is_refused() {
     assert!(refusal(&["--log", "nats://127.0.0.1:4222"]).contains("must be local"));
-    assert!(refusal(&["--auth", "helseid"]).contains("must be none"));
+    assert!(refusal(&["--auth", "basic"]).contains("must be none or helseid"));
     assert!(refusal(&["--log-level", "a=b=c"]).contains("must be error, warn"));
     assert!(refusal(&["--log-format", "xml"]).contains("must be auto, text or json"));
     assert!(refusal(&["--data-dir", ""]).contains("must name a directory"));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use herald_log::Log;
-use herald_types::{Draft, Violations};
+use herald_types::{Draft, Grant, Violations};
 use http::request::Parts;
 use jiff::Timestamp;
 
@@ -28,12 +28,23 @@ pub const PIECE_BYTES_MAX: usize = 1024 * 1024;
 ///
 /// A request whose headers are invalid is read as well, up to its first bad line, so that all is reported; nothing of
 /// it is stored.
-pub(super) async fn append(log: &Log, head: &Parts, upload: &mut Upload) -> Result<Answer, Error> {
+pub(super) async fn append(
+    log: &Log,
+    grant: &Grant,
+    head: &Parts,
+    upload: &mut Upload,
+) -> Result<Answer, Error> {
     let mut violations = Violations::new();
     page_headers(&head.headers, &mut violations);
     let log = violations.is_empty().then_some(log);
-    let mut request =
-        Request { log, violations, piece: Piece::default(), answer: Answer::new(), drafts: 0 };
+    let mut request = Request {
+        log,
+        grant,
+        violations,
+        piece: Piece::default(),
+        answer: Answer::new(),
+        drafts: 0,
+    };
     match request.run(upload).await {
         Ok(()) => Ok(request.answer),
         Err(source) => {
@@ -46,6 +57,7 @@ pub(super) async fn append(log: &Log, head: &Parts, upload: &mut Upload) -> Resu
 struct Request<'a> {
     // None when the request is only checked.
     log: Option<&'a Log>,
+    grant: &'a Grant,
     violations: Violations,
     piece: Piece,
     answer: Answer,
@@ -115,6 +127,7 @@ impl Request<'_> {
     async fn append_piece(&mut self) -> Result<(), Error> {
         let Piece { drafts, lines, .. } = std::mem::take(&mut self.piece);
         let Some(log) = self.log.filter(|_| !drafts.is_empty()) else { return Ok(()) };
+        self.grant.check(drafts.iter().map(|draft| draft.receiver))?;
         let appended = log.append(drafts, Timestamp::now()).await;
         let appended =
             appended.map_err(|source| Error::Append { source, places: Places::Lines(lines) })?;

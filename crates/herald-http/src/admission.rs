@@ -1,0 +1,207 @@
+//! Who is let in, and what for: with a token, or everybody.
+
+use std::time::Duration;
+
+use herald_auth::{
+    Address, Authenticator, Caller, Check, Denied, Holder, Organisations, Presented,
+};
+use herald_feed::Permit;
+use herald_types::{Grant, Receivers};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use jiff::Timestamp;
+use metrics::{Counter, counter};
+use tokio::time::Instant;
+
+use crate::{metrics::AUTH_REFUSED, problem::Error, server::Peer};
+
+const DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// Whom the API lets in.
+#[derive(Debug)]
+pub enum Admission {
+    /// Everybody, to what is granted here: without authentication the server stays on loopback.
+    Everybody(Grant),
+    /// Whoever has a token.
+    Tokens(Box<TokenAdmission>),
+}
+
+/// How tokens are looked at.
+#[derive(Debug)]
+pub struct TokenAdmission {
+    /// Checks tokens and proofs.
+    pub authenticator: Authenticator,
+    /// Which HER-ids an organisation has.
+    pub organisations: Organisations,
+    /// The scope for reading.
+    pub scope: String,
+    /// The scope for appending.
+    pub publish_scope: String,
+    /// The address that proofs name, before the path; what the call says otherwise.
+    pub public_url: Option<Address>,
+    /// Whether a refusal says what was found and expected.
+    pub explains: bool,
+    /// Counts refusals by check.
+    pub refusals: Refusals,
+}
+
+/// Counts refusals by check. Handles made once: making one costs a lookup.
+#[derive(Debug)]
+pub struct Refusals([Counter; Check::ALL.len()]);
+
+impl Default for Refusals {
+    /// Install the metrics recorder first: the handles are made here.
+    fn default() -> Self {
+        Self(Check::ALL.map(|check| counter!(AUTH_REFUSED, "check" => check.label())))
+    }
+}
+
+/// A call that is let in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What it may see, or append for.
+    pub(crate) grant: Grant,
+    /// Who makes it, where that is known.
+    pub(crate) client: Option<Client>,
+}
+
+/// Who makes a call.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) holder: Holder,
+    /// When its token expires.
+    pub(crate) expires: Instant,
+}
+
+/// What of a request says who makes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) peer: Peer,
+}
+
+impl<'a> Asking<'a> {
+    pub(crate) fn of<B>(request: &'a http::Request<B>, peer: Peer) -> Self {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        Self { method, uri, headers, peer }
+    }
+}
+
+impl Admission {
+    /// Lets a reader in.
+    pub(crate) async fn reader(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+        match self {
+            Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
+            // In a box: most of it is for a token with a new key, and a poll without tokens pays for none of it.
+            Self::Tokens(tokens) => Box::pin(tokens.reader(asking)).await,
+        }
+    }
+
+    /// Whether a stream of `receivers` may go on that the holder of a token has opened.
+    pub(crate) fn permit(&self, holder: Holder, receivers: Receivers) -> Permit {
+        match self {
+            Self::Everybody(_) => Box::new(|| true),
+            Self::Tokens(tokens) => {
+                let organisations = tokens.organisations.clone();
+                Box::new(move || organisations.grant(&holder).still_covers(&receivers))
+            }
+        }
+    }
+
+    /// What grants depend on, and may change.
+    pub(crate) fn organisations(&self) -> Option<&Organisations> {
+        match self {
+            Self::Everybody(_) => None,
+            Self::Tokens(tokens) => Some(&tokens.organisations),
+        }
+    }
+
+    /// Lets somebody in who appends.
+    pub(crate) async fn publisher(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+        match self {
+            Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
+            Self::Tokens(tokens) => Box::pin(tokens.publisher(asking)).await,
+        }
+    }
+}
+
+impl TokenAdmission {
+    async fn reader(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+        let client = self.client(asking, &self.scope).await?;
+        Ok(Admitted { grant: self.organisations.grant(&client.holder), client: Some(client) })
+    }
+
+    async fn publisher(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+        let client = self.client(asking, &self.publish_scope).await?;
+        Ok(Admitted { grant: Grant::everything(), client: Some(client) })
+    }
+
+    async fn client(&self, asking: Asking<'_>, scope: &str) -> Result<Client, Error> {
+        let (now, instant) = (Timestamp::now(), Instant::now());
+        let address = self.address(asking);
+        let presented = Presented {
+            authorization: only(asking.headers, &header::AUTHORIZATION),
+            proof: only(asking.headers, &DPOP),
+            method: asking.method.as_str(),
+            address: address.as_ref(),
+        };
+        let denied = |denied| self.denied(denied);
+        let caller = self.authenticator.check(presented, now).await.map_err(denied)?;
+        self.authenticator.use_up(&caller, instant).map_err(denied)?;
+        let Caller { token, .. } = caller;
+        if !token.has_scope(scope) {
+            let algorithms = self.authenticator.proof_algorithms();
+            return Err(Error::InsufficientScope {
+                scope: scope.to_owned(),
+                challenge: format!(
+                    r#"DPoP error="insufficient_scope", scope="{scope}", algs="{algorithms}""#
+                ),
+            });
+        }
+        // One that expires within its skew has expired.
+        let left = Duration::try_from(token.expires.duration_since(now)).unwrap_or_default();
+        let expires = instant + left.min(FAR_AWAY);
+        Ok(Client { holder: token.holder, expires })
+    }
+
+    /// The address that a proof must name: what is public, or what the caller has asked for. Forwarding headers are not read,
+    /// since anybody can send them.
+    fn address(&self, asking: Asking<'_>) -> Option<Address> {
+        let path = asking.uri.path();
+        if let Some(public_url) = &self.public_url {
+            return Some(public_url.with(path));
+        }
+        let authority = match asking.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => std::str::from_utf8(only(asking.headers, &header::HOST)?).ok()?,
+        };
+        let scheme = if asking.peer.is_tls { "https" } else { "http" };
+        Address::parse(&format!("{scheme}://{authority}{path}"))
+    }
+
+    fn denied(&self, denied: Denied) -> Error {
+        match denied {
+            Denied::Refused(refused) => {
+                self.refusals.0[refused.check as usize].increment(1);
+                let (error, text) = (refused.check.error(), refused.check.sentence());
+                let algorithms = self.authenticator.proof_algorithms();
+                let challenge = format!(
+                    r#"DPoP error="{error}", error_description="{text}", algs="{algorithms}""#
+                );
+                Error::Unauthenticated { refused, challenge, explains: self.explains }
+            }
+            Denied::NoKeys => Error::NoKeys,
+            Denied::ReplaysFull => Error::Busy("There are too many calls with proofs now."),
+        }
+    }
+}
+
+/// When a token ends that never does: further than any stream lives, and not further than the clock goes.
+const FAR_AWAY: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// The value of a header that is there exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    values.next().filter(|_| values.next().is_none())
+}

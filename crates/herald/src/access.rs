@@ -1,0 +1,113 @@
+//! Who is let in, from the settings: what is read at the start, and what is kept fresh from then on.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use herald_auth::{
+    Authenticator, IssuerKeys, KeysSettings, Organisations, OrganisationsFile, ProofRules,
+    Registry, Rules, Source, TokenRules, WATCH_INTERVAL,
+};
+use herald_http::{
+    admission::{Admission, Refusals, TokenAdmission},
+    lifecycle::Lifecycle,
+};
+use herald_types::Grant;
+
+use crate::settings::{Auth, Document, HelseIdSettings};
+
+/// Who is let in.
+pub(crate) struct Access {
+    admission: Arc<Admission>,
+    fresh: Option<Fresh>,
+}
+
+/// What changes while the server runs.
+struct Fresh {
+    keys: IssuerKeys,
+    organisations: Organisations,
+    source: Box<dyn Source>,
+}
+
+impl Access {
+    /// Reads what grants depend on.
+    ///
+    /// # Errors
+    /// A file of organisations that cannot be used. A registry or an issuer that does not answer is waited for.
+    pub(crate) async fn open(auth: &Auth) -> anyhow::Result<Self> {
+        match auth {
+            Auth::None => {
+                let admission = Arc::new(Admission::Everybody(Grant::everything()));
+                Ok(Self { admission, fresh: None })
+            }
+            Auth::HelseId(settings) => Self::open_helseid(settings).await,
+        }
+    }
+
+    async fn open_helseid(settings: &HelseIdSettings) -> anyhow::Result<Self> {
+        let keys = IssuerKeys::new(
+            &settings.issuer,
+            KeysSettings {
+                refresh_interval: settings.keys_interval,
+                refresh_pause: settings.keys_pause,
+            },
+        )
+        .context("issuer")?;
+        let organisations = Organisations::new();
+        let source: Box<dyn Source> = match &settings.organisations {
+            Document::File(path) => {
+                let mut file = OrganisationsFile::new(path);
+                organisations.read(&mut file).await?;
+                Box::new(file)
+            }
+            Document::Url(url) => Box::new(Registry::new(url).context("organisations")?),
+        };
+        let rules = Rules {
+            token: TokenRules {
+                issuer: settings.issuer.clone(),
+                audience: settings.audience.clone(),
+                algorithms: settings.token_algorithms.clone(),
+                skew: settings.clock_skew,
+            },
+            proof: ProofRules {
+                algorithms: settings.proof_algorithms.clone(),
+                age_max: settings.proof_age_max,
+                skew: settings.clock_skew,
+            },
+            replays_max: settings.replays_max,
+        };
+        let admission = TokenAdmission {
+            authenticator: Authenticator::new(keys.clone(), rules),
+            organisations: organisations.clone(),
+            scope: settings.scope.clone(),
+            publish_scope: settings.publish_scope.clone(),
+            public_url: settings.public_url.clone(),
+            explains: settings.explains,
+            refusals: Refusals::default(),
+        };
+        Ok(Self {
+            admission: Arc::new(Admission::Tokens(Box::new(admission))),
+            fresh: Some(Fresh { keys, organisations, source }),
+        })
+    }
+
+    pub(crate) fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
+    }
+
+    /// Keeps keys and organisations fresh, for ever. Balancers are told to wait until there are keys.
+    pub(crate) async fn keep_fresh(self, lifecycle: &Lifecycle) {
+        let Some(Fresh { keys, organisations, mut source }) = self.fresh else {
+            return std::future::pending().await;
+        };
+        lifecycle.lacks_keys(true);
+        let first = async {
+            keys.known().await;
+            lifecycle.lacks_keys(false);
+        };
+        tokio::join!(
+            first,
+            keys.keep_fresh(),
+            organisations.keep_fresh(&mut *source, WATCH_INTERVAL)
+        );
+    }
+}
