@@ -85,6 +85,18 @@ impl KeySet {
         self.claims(&Jws::parse(text)?, allowed)
     }
 
+    /// As [`KeySet::verify`], whatever name the text gives to its key: a client and its issuer need not have agreed on one.
+    ///
+    /// # Errors
+    /// [`Unverified`] says why not.
+    pub fn verify_by_any<T: DeserializeOwned>(
+        &self,
+        text: &str,
+        allowed: &[Algorithm],
+    ) -> Result<T, Unverified> {
+        self.claims_by(&Jws::parse(text)?, allowed, |_| true)
+    }
+
     pub(crate) fn claims<T: DeserializeOwned>(
         &self,
         jws: &Jws<'_>,
@@ -208,6 +220,17 @@ mod tests {
             (signed(&long, Some("one")), Unverified::UnknownKey),
         ] {
             assert_eq!(verify(&set, &text), Err(error));
+        }
+    }
+
+    #[test]
+    fn by_any_key_means_that_the_name_does_not_matter_and_the_signature_does() {
+        let [one, other] = [(); 2].map(|()| PrivateKey::generate(KeyKind::P256).unwrap());
+        let set = set_of(&[published(&one, &json!({"kid": "one"}))]);
+        let by_any = |text: &str| set.verify_by_any::<Value>(text, &Algorithm::ALL);
+        for name in [None, Some("one"), Some("two")] {
+            assert!(by_any(&signed(&one, name)).is_ok(), "{name:?}");
+            assert_eq!(by_any(&signed(&other, name)), Err(Unverified::Signature), "{name:?}");
         }
     }
 

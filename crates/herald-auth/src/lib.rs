@@ -36,8 +36,10 @@ pub use dpop::{Call, PROOF_ID_CHARS_MAX, Proof, ProofRules};
 pub use fetch::{FETCH_TIMEOUT, FetchError, InvalidUrl, check_url};
 #[cfg(feature = "server")]
 pub use jwks::{InvalidIssuer, IssuerKeys, KEY_FETCHES, KeysSettings};
-pub use jws::{JWS_BYTES_MAX, Malformed, SignedHeader, encode, sign};
-pub use key::{InvalidKey, Jwk, KeyKind, PrivateKey, PublicKey, Unsignable, UnusableJwk};
+pub use jws::{JWS_BYTES_MAX, Malformed, SignedHeader, encode, sign, unverified};
+pub use key::{
+    InvalidKey, InvalidPublicKey, Jwk, KeyKind, PrivateKey, PublicKey, Unsignable, UnusableJwk,
+};
 pub use key_set::{InvalidKeySet, KEYS_MAX, KeySet, Unverified};
 #[cfg(feature = "server")]
 pub use organisations::{

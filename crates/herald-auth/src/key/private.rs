@@ -75,7 +75,7 @@ pub struct PrivateKey {
     alg: Option<Algorithm>,
 }
 
-enum Pair {
+pub(super) enum Pair {
     Rsa(Box<RsaKeyPair>),
     Ec(Box<EcdsaKeyPair>),
     P521(Box<SigningKey>),
@@ -107,7 +107,7 @@ impl FromStr for PrivateKey {
                 let ec = pkcs8_of_sec1(sec1).iter().find_map(|pkcs8| Pair::ec_from_pkcs8(pkcs8));
                 ec.or_else(|| {
                     let secret = p521::SecretKey::from_sec1_der(sec1).ok()?;
-                    Some(Pair::P521(Box::new(SigningKey::from(secret))))
+                    Some(SigningKey::from(secret).into())
                 })
             }
             _ => None,
@@ -122,7 +122,6 @@ impl PrivateKey {
     /// # Errors
     /// [`Unsignable::Failed`] when the system has no random numbers.
     pub fn generate(kind: KeyKind) -> Result<Self, Unsignable> {
-        let failed = |_| Unsignable::Failed;
         let random = SystemRandom::new();
         let pair = match kind {
             KeyKind::P256 | KeyKind::P384 => {
@@ -130,17 +129,9 @@ impl PrivateKey {
                 let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random)
                     .map_err(|_| Unsignable::Failed)?;
                 let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random);
-                Pair::ec(pair.map_err(|_| Unsignable::Failed)?)
+                pair.map_err(|_| Unsignable::Failed)?.into()
             }
-            KeyKind::P521 => loop {
-                let mut bytes = [0; 66];
-                random.fill(&mut bytes).map_err(failed)?;
-                // 521 bits; what is not below the order of the curve, hardly ever, is drawn again.
-                bytes[0] &= 1;
-                if let Ok(key) = SigningKey::from_slice(&bytes) {
-                    break Pair::P521(Box::new(key));
-                }
-            },
+            KeyKind::P521 => new_p521(&random)?.into(),
         };
         Self::of(pair, None, None).map_err(|_| Unsignable::Failed)
     }
@@ -151,7 +142,7 @@ impl PrivateKey {
         let ec = |algorithm, point: &[u8]| {
             let random = SystemRandom::new();
             EcdsaKeyPair::from_private_key_and_public_key(algorithm, &d, point, &random)
-                .map(Pair::ec)
+                .map(Pair::from)
                 .map_err(|_| InvalidKey::Key)
         };
         let pair = match &public.0 {
@@ -170,9 +161,7 @@ impl PrivateKey {
             }
             Kind::P256(point) => ec(P256, point)?,
             Kind::P384(point) => ec(P384, point)?,
-            Kind::P521(_) => {
-                Pair::P521(Box::new(SigningKey::from_slice(&d).map_err(|_| InvalidKey::Key)?))
-            }
+            Kind::P521(_) => SigningKey::from_slice(&d).map_err(|_| InvalidKey::Key)?.into(),
         };
         let alg = match &jwk.alg {
             Some(name) => Some(name.parse().map_err(|_| InvalidKey::Jwk)?),
@@ -183,7 +172,11 @@ impl PrivateKey {
         if key.public == public { Ok(key) } else { Err(InvalidKey::Key) }
     }
 
-    fn of(pair: Pair, kid: Option<String>, alg: Option<Algorithm>) -> Result<Self, InvalidKey> {
+    pub(super) fn of(
+        pair: Pair,
+        kid: Option<String>,
+        alg: Option<Algorithm>,
+    ) -> Result<Self, InvalidKey> {
         let public = PublicKey(match &pair {
             Pair::Rsa(pair) => {
                 let rsa::PublicKeyComponents { n, e } = pair.public().into();
@@ -258,16 +251,37 @@ impl PrivateKey {
     }
 }
 
-const P256: &EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
-const P384: &EcdsaSigningAlgorithm = &ECDSA_P384_SHA384_FIXED_SIGNING;
+pub(super) const P256: &EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+pub(super) const P384: &EcdsaSigningAlgorithm = &ECDSA_P384_SHA384_FIXED_SIGNING;
+
+/// A new key on P-521.
+pub(super) fn new_p521(random: &SystemRandom) -> Result<SigningKey, Unsignable> {
+    loop {
+        let mut bytes = [0; 66];
+        random.fill(&mut bytes).map_err(|_| Unsignable::Failed)?;
+        // 521 bits; what is not below the order of the curve, hardly ever, is drawn again.
+        bytes[0] &= 1;
+        if let Ok(key) = SigningKey::from_slice(&bytes) {
+            return Ok(key);
+        }
+    }
+}
+
+impl From<EcdsaKeyPair> for Pair {
+    fn from(pair: EcdsaKeyPair) -> Self {
+        Self::Ec(Box::new(pair))
+    }
+}
+
+impl From<SigningKey> for Pair {
+    fn from(key: SigningKey) -> Self {
+        Self::P521(Box::new(key))
+    }
+}
 
 impl Pair {
     fn rsa(pair: RsaKeyPair) -> Self {
         Self::Rsa(Box::new(pair))
-    }
-
-    fn ec(pair: EcdsaKeyPair) -> Self {
-        Self::Ec(Box::new(pair))
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
@@ -276,7 +290,7 @@ impl Pair {
         }
         Self::ec_from_pkcs8(pkcs8).or_else(|| {
             let secret = p521::SecretKey::from_pkcs8_der(pkcs8).ok()?;
-            Some(Self::P521(Box::new(SigningKey::from(secret))))
+            Some(SigningKey::from(secret).into())
         })
     }
 
@@ -285,7 +299,7 @@ impl Pair {
         [P256, P384]
             .iter()
             .find_map(|algorithm| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, &random).ok())
-            .map(Self::ec)
+            .map(Self::from)
     }
 }
 

@@ -160,25 +160,27 @@ impl PublicKey {
             Ok(point)
         };
         let kind = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-            ("RSA", _) => {
-                let (n, e) = (member(jwk.n.as_ref())?, member(jwk.e.as_ref())?);
-                // Leading zeros would give one key two thumbprints.
-                if [&n, &e].into_iter().any(|number| number.first().is_none_or(|byte| *byte == 0))
-                    || e.len() > EXPONENT_BYTES_MAX
-                {
-                    return Err(UnusableJwk::Member);
-                }
-                if !MODULUS_BYTES.contains(&n.len()) {
-                    return Err(UnusableJwk::Length);
-                }
-                Kind::Rsa { n, e }
-            }
+            ("RSA", _) => Self::rsa(member(jwk.n.as_ref())?, member(jwk.e.as_ref())?)?.0,
             ("EC", Some("P-256")) => Kind::P256(point(32)?),
             ("EC", Some("P-384")) => Kind::P384(point(48)?),
             ("EC", Some("P-521")) => Kind::P521(point(66)?),
             _ => return Err(UnusableJwk::Kind),
         };
         Ok(Self(kind))
+    }
+
+    /// An RSA key of a length that is taken.
+    pub(super) fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Self, UnusableJwk> {
+        // Leading zeros would give one key two thumbprints.
+        if [&n, &e].into_iter().any(|number| number.first().is_none_or(|byte| *byte == 0))
+            || e.len() > EXPONENT_BYTES_MAX
+        {
+            return Err(UnusableJwk::Member);
+        }
+        if !MODULUS_BYTES.contains(&n.len()) {
+            return Err(UnusableJwk::Length);
+        }
+        Ok(Self(Kind::Rsa { n, e }))
     }
 
     /// Whether the key is of the kind that `algorithm` needs.

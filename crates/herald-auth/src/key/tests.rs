@@ -192,3 +192,53 @@ fn no_debug_text_shows_a_key() {
     assert_eq!(format!("{:?}", private.public()), "PublicKey");
     assert_eq!(format!("{jwk:?}"), "Jwk { kty: \"EC\", kid: Some(\"p256\"), .. }");
 }
+
+#[test]
+fn a_public_key_in_pem_is_the_one_of_the_private_key() {
+    for (pem, (name, _, thumbprint)) in [
+        include_str!("../../tests/keys/rsa.public.pem"),
+        include_str!("../../tests/keys/p256.public.pem"),
+        include_str!("../../tests/keys/p384.public.pem"),
+        include_str!("../../tests/keys/p521.public.pem"),
+    ]
+    .into_iter()
+    .zip(FORMS)
+    {
+        let key: PublicKey = pem.parse().unwrap();
+        assert_eq!(key.thumbprint(), thumbprint, "{name}");
+        for at in pem.match_indices('\n').map(|(at, _)| at) {
+            assert_eq!(pem[..at - 1].parse::<PublicKey>(), Err(InvalidPublicKey), "{name} {at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_public_key_in_pem_is_refused() {
+    for text in [
+        "",
+        P256_JWK,
+        RSA_PKCS8,
+        include_str!("../../tests/keys/ed25519.public.pem"),
+        include_str!("../../tests/keys/rsa1024.public.pem"),
+        include_str!("../../tests/keys/p256.compressed.public.pem"),
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    ] {
+        assert_eq!(text.parse::<PublicKey>(), Err(InvalidPublicKey), "{text}");
+    }
+}
+
+#[test]
+fn a_key_that_is_made_as_text_is_read_back_with_its_name() {
+    for (kind, algorithm) in [
+        (KeyKind::P256, Algorithm::Es256),
+        (KeyKind::P384, Algorithm::Es384),
+        (KeyKind::P521, Algorithm::Es512),
+    ] {
+        let [one, other] = [(); 2].map(|()| PrivateKey::generate_jwk(kind, "laptop").unwrap());
+        assert_ne!(one, other);
+        let key: PrivateKey = one.parse().unwrap();
+        assert_eq!((key.kid(), key.algorithm()), (Some("laptop"), algorithm));
+        let signature = key.sign(algorithm, b"message").unwrap();
+        assert!(jwk(&key.public().to_jwk()).unwrap().verifies(algorithm, b"message", &signature));
+    }
+}
