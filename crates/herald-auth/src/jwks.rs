@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::{
     fetch::{FetchError, Fetched, Fetcher, InvalidUrl, trusted_url},
     key_set::{InvalidKeySet, KeySet},
+    object,
 };
 
 /// Fetches of an issuer's keys, by outcome.
@@ -185,8 +186,8 @@ impl IssuerKeys {
         let url = format!("{issuer}/{DISCOVERY_PATH}").parse::<Url>();
         let url = url.expect("an address with a path behind it");
         let body = self.get(&url).await?;
-        let discovery: Discovery = serde_json::from_slice(&body)
-            .map_err(|_| RefreshError::Discovery { url: url.clone() })?;
+        let discovery: Discovery =
+            object::from_slice(&body).map_err(|_| RefreshError::Discovery { url: url.clone() })?;
         if discovery.issuer.trim_end_matches('/') != issuer {
             return Err(RefreshError::Issuer { url, found: discovery.issuer });
         }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use crate::{
     algorithm::Algorithm,
     key::{Jwk, PrivateKey, PublicKey, Unsignable},
+    object,
 };
 
 /// How long a token or a proof may be: a head of a request holds both.
@@ -21,7 +22,7 @@ pub(crate) struct Header {
     pub(crate) typ: Option<String>,
     #[serde(default)]
     pub(crate) kid: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional")]
     pub(crate) jwk: Option<Jwk>,
     /// Extensions that must be understood. None is, so that its presence refuses the object (RFC 7515, section 4.1.11).
     #[serde(default, deserialize_with = "present")]
@@ -72,8 +73,7 @@ impl<'a> Jws<'a> {
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(Malformed::Parts)?;
         let (header, claims) = signed.split_once('.').ok_or(Malformed::Parts)?;
-        let header: Header =
-            serde_json::from_slice(&decode(header)?).map_err(|_| Malformed::Header)?;
+        let header: Header = object::from_slice(&decode(header)?).map_err(|_| Malformed::Header)?;
         if header.crit {
             return Err(Malformed::Critical);
         }
@@ -89,7 +89,7 @@ impl<'a> Jws<'a> {
         if !key.verifies(algorithm, self.signed.as_bytes(), &self.signature) {
             return None;
         }
-        Some(serde_json::from_slice(&self.claims).map_err(|_| Malformed::Claims))
+        Some(object::from_slice(&self.claims).map_err(|_| Malformed::Claims))
     }
 }
 

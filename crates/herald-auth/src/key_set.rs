@@ -7,6 +7,7 @@ use crate::{
     algorithm::Algorithm,
     jws::{Jws, Malformed},
     key::{Jwk, PublicKey},
+    object::{self, Object},
 };
 
 /// The most keys of a set that are used; the rest is left out.
@@ -56,7 +57,7 @@ impl KeySet {
         struct Set {
             keys: Vec<Value>,
         }
-        let set: Set = serde_json::from_slice(text).map_err(|_| InvalidKeySet)?;
+        let set: Set = object::from_slice(text).map_err(|_| InvalidKeySet)?;
         let keys = set.keys.into_iter().filter_map(Published::read);
         Ok(Self(keys.take(KEYS_MAX).collect()))
     }
@@ -141,7 +142,7 @@ pub(crate) fn claims_of<T: DeserializeOwned>(
 
 impl Published {
     fn read(key: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(key).ok()?;
+        let Object(jwk) = serde_json::from_value::<Object<Jwk>>(key).ok()?;
         let key = PublicKey::try_from(&jwk).ok()?;
         let is_for_signatures = jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig");
         let alg = jwk.alg.map(|name| name.parse::<Algorithm>()).transpose().ok()?;
@@ -183,11 +184,13 @@ mod tests {
     fn keys_that_cannot_be_used_do_not_spoil_the_good_ones() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
         let good = published(&key, &json!({"kid": "good", "use": "sig", "alg": "ES256"}));
+        let members = published(&key, &json!({}));
         let set = set_of(&[
             json!("not an object"),
             json!({"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "good"}),
             json!({"kty": "oct", "k": "c2VjcmV0", "kid": "good"}),
             json!({"kty": 7}),
+            json!(["EC", "P-256", members["x"], members["y"]]),
             published(&key, &json!({"kid": "good", "use": "enc"})),
             published(&key, &json!({"kid": "good", "alg": "RS256"})),
             published(&key, &json!({"kid": "good", "alg": "none"})),
@@ -198,6 +201,7 @@ mod tests {
         assert_eq!(verify(&set, &signed(&key, Some("good"))), Ok(json!({"a": 1})));
         assert_eq!(KeySet::parse(b"{}").unwrap_err(), InvalidKeySet);
         assert_eq!(KeySet::parse(b"[]").unwrap_err(), InvalidKeySet);
+        assert_eq!(KeySet::parse(b"[[]]").unwrap_err(), InvalidKeySet);
         assert!(set_of(&[]).is_empty());
     }
 
@@ -292,7 +296,14 @@ mod tests {
             let refused = verify(&set, &text);
             assert_eq!(refused, Err(Unverified::Malformed(Malformed::Critical)), "{header}");
         }
-        for header in [r#"{"alg":"ES256","alg":"none"}"#, r#"{"alg":7}"#, "[]", "{}"] {
+        for header in [
+            r#"{"alg":"ES256","alg":"none"}"#,
+            r#"{"alg":7}"#,
+            r#"["ES256"]"#,
+            r#"{"alg":"ES256","jwk":["EC"]}"#,
+            "[]",
+            "{}",
+        ] {
             let message = format!("{}.{}", encode(header.as_bytes()), encode(b"{}"));
             let signature = key.sign(Algorithm::Es256, message.as_bytes()).unwrap();
             let text = format!("{message}.{}", encode(&signature));

@@ -10,6 +10,7 @@ mod dpop;
 mod jws;
 mod key;
 mod key_set;
+mod object;
 mod prove;
 mod refused;
 mod watched;

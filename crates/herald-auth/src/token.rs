@@ -11,6 +11,7 @@ use crate::{
     algorithm::Algorithm,
     jws::Jws,
     key_set::{KeySet, Unverified},
+    object,
     refused::{Check, Refused},
 };
 
@@ -87,7 +88,7 @@ struct Claims {
     scope: Vec<String>,
     #[serde(default)]
     client_id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::optional")]
     cnf: Option<Confirmation>,
     // As they are: a malformed one grants nothing, and does not make the token invalid.
     #[serde(default, rename = "nhn:msh/client/claims/herid")]
