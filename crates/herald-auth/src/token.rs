@@ -25,7 +25,7 @@ pub const CLIENT_ID_CHARS_MAX: usize = 200;
 /// What a token must keep.
 #[derive(Clone, Debug)]
 pub struct TokenRules {
-    /// What its `iss` must be, but for a slash at the end.
+    /// What its `iss` must be, to the letter but for one slash at the end.
     pub issuer: String,
     /// What its `aud` must be or contain.
     pub audience: String,
@@ -116,8 +116,7 @@ impl Token {
     ) -> Result<Self, Refused> {
         let jws = Jws::parse(text).map_err(|error| Check::TokenForm.refused(error))?;
         let claims: Claims = keys.claims(&jws, &rules.algorithms).map_err(refused)?;
-        let issuer = claims.iss.as_deref().map(|issuer| issuer.trim_end_matches('/'));
-        if issuer != Some(rules.issuer.trim_end_matches('/')) {
+        if claims.iss.as_deref().map(without_slash) != Some(without_slash(&rules.issuer)) {
             return Err(Check::TokenIssuer.refused(format!("its iss must be {}", rules.issuer)));
         }
         if !claims.aud.contains(&rules.audience) {
@@ -188,6 +187,10 @@ fn check_lifetime(claims: &Claims, skew: Duration, now: Timestamp) -> Result<Tim
     Ok(exp.and_then(|exp| Timestamp::from_duration(exp).ok()).unwrap_or(Timestamp::MAX))
 }
 
+fn without_slash(issuer: &str) -> &str {
+    issuer.strip_suffix('/').unwrap_or(issuer)
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
@@ -202,8 +205,11 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     })
 }
 
-/// An array of words, or one text with spaces between them.
+/// An array of words, or one text with spaces between them; a text with spaces in an array is no word, and not two.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let texts = one_or_many(deserializer)?;
-    Ok(texts.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect())
+    let words = match OneOrMany::deserialize(deserializer).map_err(de::Error::custom)? {
+        OneOrMany::One(text) => text.split(' ').map(str::to_owned).collect(),
+        OneOrMany::Many(words) => words,
+    };
+    Ok(words.into_iter().filter(|word| !word.is_empty() && !word.contains(' ')).collect())
 }

@@ -1,0 +1,6 @@
+//! The crate as the server and an attacker meet it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+mod token;
