@@ -93,7 +93,8 @@ struct Claims {
 }
 
 impl Proof {
-    /// Checks `text`, in the order of RFC 9449, section 4.3; whether it is new is not known here.
+    /// Checks `text`, in the order of [`Check::ALL`]; whether it is new is not known here. Of its algorithm it is first
+    /// looked whether it is allowed; whether it fits the key, when that is known to be the token's.
     ///
     /// # Errors
     /// [`Refused`] names the first check that failed.
@@ -106,6 +107,9 @@ impl Proof {
         let jws = Jws::parse(text).map_err(|error| Check::ProofForm.refused(error))?;
         if jws.header.typ.as_deref() != Some("dpop+jwt") {
             return Err(Check::ProofType.refused("its typ must be dpop+jwt"));
+        }
+        if jws.algorithm(&rules.algorithms).is_none() {
+            return Err(refused(Unverified::Algorithm));
         }
         let jwk = jws.header.jwk.as_ref();
         let jwk = jwk.ok_or_else(|| Check::ProofKey.refused("its header must have a jwk"))?;

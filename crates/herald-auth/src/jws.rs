@@ -80,6 +80,11 @@ impl<'a> Jws<'a> {
         Ok(Self { header, signed, claims: decode(claims)?, signature: decode(signature)? })
     }
 
+    /// The algorithm that its header names, if that is one of `allowed`.
+    pub(crate) fn algorithm(&self, allowed: &[Algorithm]) -> Option<Algorithm> {
+        self.header.alg.parse().ok().filter(|algorithm| allowed.contains(algorithm))
+    }
+
     /// The claims, if `key` has signed them with `algorithm`: there is no other way to them.
     pub(crate) fn verified<T: DeserializeOwned>(
         &self,

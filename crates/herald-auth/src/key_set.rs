@@ -114,10 +114,7 @@ impl KeySet {
         allowed: &[Algorithm],
         is_named: impl Fn(&Published) -> bool,
     ) -> Result<T, Unverified> {
-        let algorithm: Algorithm = jws.header.alg.parse().map_err(|_| Unverified::Algorithm)?;
-        if !allowed.contains(&algorithm) {
-            return Err(Unverified::Algorithm);
-        }
+        let algorithm = jws.algorithm(allowed).ok_or(Unverified::Algorithm)?;
         let mut candidates = self.0.iter().filter(|published| {
             let is_for_it = published.alg.is_none_or(|only| only == algorithm);
             is_for_it && published.key.fits(algorithm) && is_named(published)
