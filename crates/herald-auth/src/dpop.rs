@@ -49,7 +49,7 @@ impl ProofRules {
 }
 
 /// The call that a proof should be for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// Its method.
     pub method: &'a str,
@@ -57,6 +57,14 @@ pub struct Call<'a> {
     pub address: &'a Address,
     /// The token that came with it, and the thumbprint of the key that the token is bound to; none when a token is asked for.
     pub token: Option<(&'a str, &'a str)>,
+}
+
+impl std::fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (method, address) = (&self.method, &self.address);
+        let mut text = f.debug_struct("Call");
+        text.field("method", method).field("address", address).finish_non_exhaustive()
+    }
 }
 
 /// A proof that has been checked, but for its being new.

@@ -1,5 +1,7 @@
 //! A signed object in its compact form (RFC 7515): three texts and two dots.
 
+use std::fmt;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -15,7 +17,7 @@ pub const JWS_BYTES_MAX: usize = 16 * 1024;
 
 /// What a header may say that means something here. Everything else is left alone, above all what would name another
 /// key (`jku`, `x5u`, `x5c`): no key is ever looked for where a token says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 pub(crate) struct Header {
     pub(crate) alg: String,
     #[serde(default)]
@@ -58,7 +60,6 @@ pub enum Malformed {
 }
 
 /// A signed object, taken apart and not verified.
-#[derive(Debug)]
 pub(crate) struct Jws<'a> {
     pub(crate) header: Header,
     signed: &'a str,
@@ -118,7 +119,7 @@ pub fn encode(bytes: &[u8]) -> String {
 }
 
 /// What is signed beside the claims.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub struct SignedHeader<'a> {
     /// What kind of object it is.
     pub typ: &'a str,
@@ -128,6 +129,12 @@ pub struct SignedHeader<'a> {
     /// Which key verifies it, as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwk: Option<&'a RawValue>,
+}
+
+impl fmt::Debug for SignedHeader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedHeader").field("typ", &self.typ).finish_non_exhaustive()
+    }
 }
 
 /// Signs `claims` in the compact form.

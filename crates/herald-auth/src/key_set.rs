@@ -1,5 +1,7 @@
 //! The keys that an issuer has published, and what they verify.
 
+use std::fmt;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -14,14 +16,20 @@ use crate::{
 pub const KEYS_MAX: usize = 64;
 
 /// Published keys (RFC 7517, section 5).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct KeySet(Vec<Published>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Published {
     kid: Option<String>,
     alg: Option<Algorithm>,
     key: PublicKey,
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeySet").field("keys", &self.0.len()).finish()
+    }
 }
 
 /// A text that is no key set.

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod proof;
+mod secrets;
 mod support;
 mod token;
