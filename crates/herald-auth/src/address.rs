@@ -1,6 +1,6 @@
 //! The address that a proof names (`htu`), in the one form in which two are compared.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 /// An absolute `http` or `https` address without query and fragment: scheme and host in lower case, no default port.
 ///
@@ -16,32 +16,25 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads an address; `None` for what is none, or has a user, a query or a fragment.
+    /// Reads an address; `None` for what is none, or has a user, a query or a fragment, or could be read in two ways.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
         let default_port = match scheme.as_str() {
-            "http" => "80",
-            "https" => "443",
+            "http" => 80,
+            "https" => 443,
             _ => return None,
         };
-        if rest.contains(['?', '#', '@', '\\']) || !rest.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            return None;
-        }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // Behind the bracket of an IPv6 address; an address without brackets has no colon but the port's.
-        let port_at = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
-        let (host, port) = authority.split_at(port_at.unwrap_or(authority.len()));
-        let port = port.strip_prefix(':').unwrap_or_default();
-        if host.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        let (host, port) = host_and_port(authority)?;
+        let is_path = |byte: u8| byte.is_ascii_graphic() && !b"?#\\".contains(&byte);
+        if !path.bytes().all(is_path) {
             return None;
         }
         let mut normal = format!("{scheme}://{}", host.to_ascii_lowercase());
-        if !port.is_empty() && port != default_port {
-            normal.push(':');
-            normal.push_str(port);
+        if let Some(port) = port.filter(|port| *port != default_port) {
+            normal.push_str(&format!(":{port}"));
         }
         normal.push_str(if path.is_empty() { "/" } else { path });
         Some(Self(normal))
@@ -52,6 +45,37 @@ impl Address {
     pub fn with(&self, path: &str) -> Self {
         Self(format!("{}{path}", self.0.trim_end_matches('/')))
     }
+}
+
+/// The host and the port, if that is given; no user, since no host has an `@` in it.
+///
+/// A host is a name in ASCII or an address. Percent signs could be read in two ways and are refused.
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let is_bracketed = authority.starts_with('[');
+    let end = if is_bracketed {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(end);
+    let is_host = if is_bracketed {
+        host[1..end - 1].parse::<Ipv6Addr>().is_ok()
+    } else {
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        !host.is_empty() && host.bytes().all(is_of_name)
+    };
+    if !is_host {
+        return None;
+    }
+    let Some(digits) = port.strip_prefix(':') else {
+        return port.is_empty().then_some((host, None));
+    };
+    if digits.is_empty() {
+        return Some((host, None));
+    }
+    // A number may have a plus in front of it, a port may not.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((host, Some(digits.parse().ok().filter(|_| is_number)?)))
 }
 
 #[cfg(test)]
@@ -70,6 +94,10 @@ mod tests {
             ("http://api.example.no:80/x", "http://api.example.no/x"),
             ("http://api.example.no:443/x", "http://api.example.no:443/x"),
             ("https://api.example.no:/x", "https://api.example.no/x"),
+            ("https://a:0443/x", "https://a/x"),
+            ("https://a:65535/x", "https://a:65535/x"),
+            ("https://a/x@y:z", "https://a/x@y:z"),
+            ("https://my_host-1.example.no./x", "https://my_host-1.example.no./x"),
             ("https://[::1]:8443/x", "https://[::1]:8443/x"),
             ("https://[2001:DB8::1]/x", "https://[2001:db8::1]/x"),
             ("https://a", "https://a/"),
@@ -101,6 +129,22 @@ mod tests {
             "https://a/\u{e5}",
             "https://\u{ff41}/x",
             "https://a:b/x",
+            "https://a:65536/x",
+            "https://a:+443/x",
+            "https://a:443:443/x",
+            "https://::1/x",
+            "https://[::1/x",
+            "https://::1]/x",
+            "https://[::1]x/x",
+            "https://[::1]x:80/x",
+            "https://[::1%25eth0]/x",
+            "https://[a]/x",
+            "https://[]/x",
+            "https://%61/x",
+            "https://a,b/x",
+            "https://a|b/x",
+            "https://a?y/x",
+            "https://a#y/x",
             "https://a:4 3/x",
             " https://a/x",
             "https://a/x\n",
