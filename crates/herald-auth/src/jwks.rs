@@ -8,12 +8,12 @@ use reqwest::Url;
 use serde::Deserialize;
 use tokio::{
     sync::{Mutex, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
 
 use crate::{
-    fetch::{FetchError, Fetched, Fetcher, InvalidUrl, trusted_url},
+    fetch::{FETCH_TIMEOUT, FetchError, Fetched, Fetcher, InvalidUrl, trusted_url},
     key_set::{InvalidKeySet, KeySet},
     object,
 };
@@ -60,12 +60,14 @@ struct Inner {
     keys: ArcSwapOption<KeySet>,
     known: watch::Sender<bool>,
     // When the keys were asked for last. Whoever fetches holds it, so that many who miss a key make one fetch.
-    asked: Mutex<Option<Instant>>,
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why there are no newer keys.
 #[derive(Debug, thiserror::Error)]
 enum RefreshError {
+    #[error("it took more than {} s", FETCH_TIMEOUT.as_secs())]
+    Slow,
     #[error("could not fetch {url}")]
     Fetch { url: Url, source: FetchError },
     #[error("{url} is no discovery document")]
@@ -111,7 +113,7 @@ impl IssuerKeys {
             settings,
             keys: ArcSwapOption::empty(),
             known: watch::Sender::new(false),
-            asked: Mutex::new(None),
+            asked: Arc::default(),
         })))
     }
 
@@ -144,9 +146,10 @@ impl IssuerKeys {
         }
     }
 
-    /// Newer keys than `seen`, which lack one: fetched now, unless that was tried a moment ago.
+    /// Newer keys than `seen`, which lack one: fetched now, unless that was tried a moment ago. Takes no longer than
+    /// [`FETCH_TIMEOUT`].
     pub async fn newer(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
-        let mut asked = self.0.asked.lock().await;
+        let mut asked = Arc::clone(&self.0.asked).lock_owned().await;
         let is_newer = |keys: &Arc<KeySet>| !Arc::ptr_eq(keys, seen);
         // Somebody else may have fetched them while this waited.
         if let Some(keys) = self.current().filter(is_newer) {
@@ -155,14 +158,19 @@ impl IssuerKeys {
         if asked.is_some_and(|asked| asked.elapsed() < self.0.settings.refresh_pause) {
             return None;
         }
-        self.refresh(&mut asked).await;
-        drop(asked);
+        // In a task of its own: a caller that goes away ends neither the fetch that the others wait for, nor uses up their
+        // minute with nothing.
+        let keys = self.clone();
+        let fetching = tokio::spawn(async move { keys.refresh(&mut asked).await });
+        // It fails when the runtime stops; then there is nothing newer.
+        let _ = fetching.await;
         self.current().filter(is_newer)
     }
 
     async fn refresh(&self, asked: &mut Option<Instant>) {
         *asked = Some(Instant::now());
-        match self.fetch().await {
+        let fetched = timeout(FETCH_TIMEOUT, self.fetch()).await;
+        match fetched.unwrap_or(Err(RefreshError::Slow)) {
             Ok(keys) => {
                 counter!(KEY_FETCHES, "outcome" => "fetched").increment(1);
                 if self.0.keys.swap(Some(Arc::new(keys))).is_none() {

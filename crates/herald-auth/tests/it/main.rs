@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod issuer;
 mod proof;
 mod secrets;
+mod site;
 mod support;
 mod token;
