@@ -18,7 +18,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerSettings},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerLimits, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Stats};
@@ -145,6 +145,7 @@ async fn serve(log: Log, bound: mpsc::Sender<anyhow::Result<SocketAddr>>) {
         stall_timeout: QUIET,
         head_bytes_max: HEAD_BYTES_MAX,
         idle_timeout: IDLE_TIMEOUT,
+        limits: ServerLimits::default(),
     };
     let server = match Server::bind(settings) {
         Ok(server) => server,

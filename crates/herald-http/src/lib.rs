@@ -9,6 +9,7 @@ mod compression;
 mod edge;
 mod extract;
 pub mod lifecycle;
+mod limited;
 pub mod metrics;
 pub mod openapi;
 pub mod ops;

@@ -9,7 +9,7 @@ use herald_feed::OpenStreams;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{access::ACCESS, lifecycle::Lifecycle};
+use crate::{access::ACCESS, lifecycle::Lifecycle, limited::Limit};
 
 /// Streams that are open now.
 pub const OPEN_STREAMS: &str = "herald_open_streams";
@@ -39,6 +39,10 @@ pub(crate) const HTTP_REQUEST_SECONDS_HELP: &str =
     "From a request's head to its answer's head, by route.";
 /// Connections that are open now.
 pub const HTTP_CONNECTIONS: &str = "herald_http_connections";
+/// How many connections there may be.
+pub const HTTP_CONNECTIONS_MAX: &str = "herald_http_connections_max";
+/// Times that a peer met a limit.
+pub const LIMITED: &str = "herald_limited_total";
 /// Connections, and streams of HTTP/2 connections, cut because their reader took nothing.
 pub const HTTP_STALLED: &str = "herald_http_stalled_total";
 /// Tries to accept a connection that failed for want of file descriptors or memory.
@@ -178,6 +182,8 @@ fn describe() {
     describe_gauge!(BUILD_INFO, "1; the version is a label.");
     describe_counter!(HTTP_REQUESTS, "Answers, by route, method and status.");
     describe_gauge!(HTTP_CONNECTIONS, "Connections that are open now, by port.");
+    describe_gauge!(HTTP_CONNECTIONS_MAX, "How many connections there may be, by port.");
+    describe_counter!(LIMITED, "Times that a peer met a limit, by limit.");
     describe_counter!(
         HTTP_STALLED,
         "Connections, and streams of HTTP/2 connections, cut because their reader took nothing for \
@@ -227,6 +233,9 @@ fn describe() {
     // An alert on the first one needs the zero before it.
     counter!(HTTP_STALLED).increment(0);
     counter!(HTTP_ACCEPT_ERRORS).increment(0);
+    for limit in Limit::ALL {
+        limit.met_by(0);
+    }
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 

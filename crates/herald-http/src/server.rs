@@ -10,19 +10,25 @@ mod http2;
 mod io;
 mod listen;
 mod peer;
+mod refuse;
 mod requests;
+mod seats;
+mod settings;
 mod signal;
 mod stall;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use connection::Connections;
-pub use connection::{HEAD_BYTES_MAX, IDLE_TIMEOUT, STREAMS_PER_CONNECTION_MAX};
 use http::{Request, Response};
 use hyper::body::Incoming;
 pub use listen::BindError;
 use listen::Listener;
 pub use peer::Peer;
+pub use settings::{
+    CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HTTP2_RESETS_MAX, HTTP2_STREAMS_MAX,
+    IDLE_TIMEOUT, OPS_CONNECTIONS_MAX, ServerLimits, ServerSettings,
+};
 use tokio::time::{sleep_until, timeout_at};
 use tracing::info;
 
@@ -39,21 +45,6 @@ pub trait Routes: Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Peer,
     ) -> impl Future<Output = Response<Body>> + Send;
-}
-
-/// Where to listen, and how patient to be with a peer.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerSettings {
-    /// The API's address; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// The address of health and metrics.
-    pub ops_listen: SocketAddr,
-    /// A connection whose peer takes nothing of what is written for so long is cut.
-    pub stall_timeout: Duration,
-    /// How many bytes a request's head may have, request line included; [`HEAD_BYTES_MAX`].
-    pub head_bytes_max: usize,
-    /// A connection without a request for so long is closed; [`IDLE_TIMEOUT`].
-    pub idle_timeout: Duration,
 }
 
 /// Both ports, bound.
@@ -107,8 +98,15 @@ impl Server {
         ops: Arc<impl Routes>,
     ) -> Stopped {
         let Self { api: api_listener, ops: ops_listener, settings } = self;
+        // Whatever the API's peers do, there is room to ask how it is.
+        let ops_limits = ServerLimits {
+            connections_max: OPS_CONNECTIONS_MAX,
+            connections_per_address_max: None,
+            ..settings.limits
+        };
+        let ops_settings = ServerSettings { limits: ops_limits, ..settings };
         let api = Connections::new("api", api, lifecycle.clone(), settings);
-        let ops = Connections::new("ops", ops, lifecycle.clone(), settings);
+        let ops = Connections::new("ops", ops, lifecycle.clone(), ops_settings);
         let accept = async {
             tokio::join!(
                 api_listener.accept_all(|stream, from| api.serve(stream, from)),

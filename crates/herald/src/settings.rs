@@ -37,8 +37,18 @@ pub(crate) struct Settings {
     pub stream_max_age: Duration,
     /// How many bytes a request's head may have.
     pub head_bytes_max: usize,
+    /// How long a request's head may take.
+    pub head_timeout: Duration,
     /// When a connection without a request is closed.
     pub idle_timeout: Duration,
+    /// How many connections the API may have; `None` goes by what the system has room for.
+    pub connections_max: Option<usize>,
+    /// How many of them one address may have.
+    pub connections_per_address_max: Option<usize>,
+    /// How many requests may run at once on one HTTP/2 connection.
+    pub http2_streams_max: u32,
+    /// How many requests an HTTP/2 peer may take back before they are looked at.
+    pub http2_resets_max: usize,
     /// How long a stop may take.
     pub drain: Duration,
     /// Who may read what.
@@ -84,7 +94,20 @@ impl Settings {
             stream_max_age: sources
                 .value(Key::StreamMaxAge, kinds::duration(kinds::STREAM_MAX_AGE)),
             head_bytes_max: sources.value(Key::HeadBytesMax, kinds::bytes(kinds::HEAD_BYTES_MAX)),
+            head_timeout: sources.value(Key::HeadTimeout, kinds::duration(kinds::HEAD_TIMEOUT)),
             idle_timeout: sources.value(Key::IdleTimeout, kinds::duration(kinds::IDLE_TIMEOUT)),
+            connections_max: sources.value(
+                Key::ConnectionsMax,
+                kinds::or("auto", kinds::count(kinds::CONNECTIONS_MAX)),
+            ),
+            connections_per_address_max: sources.value(
+                Key::ConnectionsPerAddressMax,
+                kinds::or("none", kinds::count(kinds::CONNECTIONS_PER_ADDRESS_MAX)),
+            ),
+            http2_streams_max: sources
+                .value(Key::Http2StreamsMax, kinds::count(kinds::HTTP2_STREAMS_MAX)),
+            http2_resets_max: sources
+                .value(Key::Http2ResetsMax, kinds::count(kinds::HTTP2_RESETS_MAX)),
             drain: sources.value(Key::Drain, kinds::duration(kinds::DRAIN)),
             auth: Auth::read(&mut sources),
             log_level: sources.value(Key::LogLevel, kinds::log_level),

@@ -7,29 +7,35 @@ use hyper_util::rt::TokioTimer;
 use metrics::{Gauge, gauge};
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::{
-    Peer, Routes, ServerSettings, http1::serve_http1, http2::serve_http2, io::Guarded,
-    signal::Signal, stall::GuardedExecutor,
+    Peer, Routes,
+    http1::serve_http1,
+    http2::serve_http2,
+    io::Guarded,
+    refuse::refuse,
+    requests::{Activity, Patience},
+    seats::Seats,
+    settings::ServerSettings,
+    signal::Signal,
+    stall::GuardedExecutor,
 };
-use crate::{lifecycle::Lifecycle, metrics::HTTP_CONNECTIONS};
-
-/// How many bytes a request's head may have usually, request line included: 1500 HER-ids are 27 kB of it.
-pub const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// How long a connection may be without a request before it is closed, and how long a request's head may take: longer
-/// than balancers keep an idle connection (60 s), so that they close it and not we, under their next request.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How many requests may run at once on one HTTP/2 connection.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 200;
+use crate::{
+    lifecycle::Lifecycle,
+    limited::Limit,
+    metrics::{HTTP_CONNECTIONS, HTTP_CONNECTIONS_MAX},
+};
 
 /// How much of an upload may wait unread, for one request and for one HTTP/2 connection.
 const UPLOAD_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How much of an answer may wait for an HTTP/2 peer's window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How many requests of one HTTP/2 connection may break its rules before it is ended.
+const HTTP2_ERRORS_MAX: usize = 1024;
 /// How often a connection is looked at whose first bytes are only the beginning of HTTP/2's, and how often at most before
 /// it is left to HTTP/1.1, which sees the end of a peer that has gone and refuses what is neither.
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
@@ -46,8 +52,9 @@ pub(super) struct Port<R> {
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<GuardedExecutor>,
     pub(super) lifecycle: Lifecycle,
+    pub(super) patience: Patience,
     pub(super) head_bytes_max: usize,
-    pub(super) idle_timeout: Duration,
+    pub(super) seats: Seats,
     stall_timeout: Duration,
     open: Gauge,
     pub(super) connections: TaskTracker,
@@ -72,14 +79,19 @@ impl<R: Routes> Connections<R> {
             tracker.close();
         }
         let [requests, connections] = trackers;
+        let ServerSettings { idle_timeout: idle, stall_timeout, head_bytes_max, limits, .. } =
+            settings;
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
+        gauge!(HTTP_CONNECTIONS_MAX, "port" => port).set(limits.connections_max as f64);
         Self(Arc::new(Port {
             routes,
-            http1: http1_builder(settings),
+            http1: http1_builder(head_bytes_max),
             http2: http2_builder(settings),
             lifecycle,
-            head_bytes_max: settings.head_bytes_max,
-            idle_timeout: settings.idle_timeout,
-            stall_timeout: settings.stall_timeout,
+            patience: Patience { head: limits.head_timeout, idle },
+            head_bytes_max,
+            seats: Seats::new(limits.connections_max, limits.connections_per_address_max),
+            stall_timeout,
             open: gauge!(HTTP_CONNECTIONS, "port" => port),
             connections,
             requests,
@@ -88,9 +100,20 @@ impl<R: Routes> Connections<R> {
         }))
     }
 
-    /// Serves `stream` in a task of its own.
+    /// Serves `stream` in a task of its own, or turns it away.
     pub(super) fn serve(&self, stream: TcpStream, from: SocketAddr) {
-        self.0.connections.spawn(serve(Arc::clone(&self.0), stream, Peer::plain(from)));
+        let (Self(port), peer) = (self, Peer::plain(from));
+        let activity = Arc::new(Activity::default());
+        let mut stream = Some(stream);
+        let taken = port.seats.take(peer.address, Arc::clone(&activity), |seat| {
+            let open = OpenConnection::new(port, seat);
+            let stream = stream.take().expect("it is served once");
+            let serving = serve(Arc::clone(port), stream, peer, activity, open);
+            port.connections.spawn(serving).abort_handle()
+        });
+        if let (Err(limit), Some(stream)) = (taken, stream) {
+            refuse(&stream, limit);
+        }
     }
 
     /// How many requests run that were taken before a stop.
@@ -116,40 +139,52 @@ impl<R: Routes> Connections<R> {
 }
 
 /// Time-outs are the connection's own: hyper's would cost a timer for each request.
-fn http1_builder(settings: ServerSettings) -> http1::Builder {
+fn http1_builder(head_bytes_max: usize) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(settings.head_bytes_max).keep_alive(true);
+    builder.max_buf_size(head_bytes_max).keep_alive(true);
     builder
 }
 
 fn http2_builder(settings: ServerSettings) -> http2::Builder<GuardedExecutor> {
-    let executor = GuardedExecutor { stall_timeout: settings.stall_timeout };
-    let head_bytes_max = u32::try_from(settings.head_bytes_max).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(executor);
+    let ServerSettings { stall_timeout, head_bytes_max, limits, .. } = settings;
+    // Lists between this and the limit are read, refused and counted; h2 refuses larger ones itself.
+    let list_bytes_max = head_bytes_max.saturating_mul(2);
+    let mut builder = http2::Builder::new(GuardedExecutor { stall_timeout });
     builder
         .timer(TokioTimer::new())
-        // hyper's own limit, 16 kB, is less than 1500 HER-ids.
-        // h2 refuses a list that reaches its limit.
-        .max_header_list_size(head_bytes_max.saturating_add(1))
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        // hyper's own limit, 16 kB, is less than 1500 HER-ids. h2 also bounds the frames of a list by it.
+        .max_header_list_size(u32::try_from(list_bytes_max).unwrap_or(u32::MAX))
+        .max_concurrent_streams(limits.http2_streams_max)
+        .max_pending_accept_reset_streams(limits.http2_resets_max)
+        .max_local_error_reset_streams(HTTP2_ERRORS_MAX)
         .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
         .initial_connection_window_size(UPLOAD_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX);
     builder
 }
 
-async fn serve<R: Routes>(port: Arc<Port<R>>, stream: TcpStream, peer: Peer) {
-    let open = OpenConnection::new(&port);
-    let version = async { timeout(port.idle_timeout, speaks_http2(&stream)).await };
+async fn serve<R: Routes>(
+    port: Arc<Port<R>>,
+    stream: TcpStream,
+    peer: Peer,
+    activity: Arc<Activity>,
+    open: OpenConnection<R>,
+) {
+    let version =
+        async { timeout_at(activity.first_head_by(port.patience), speaks_http2(&stream)).await };
     let is_http2 = tokio::select! {
         version = version => version,
         () = port.closing.given() => return,
     };
-    let Ok(Ok(is_http2)) = is_http2 else { return };
+    let is_http2 = match is_http2 {
+        Ok(Ok(is_http2)) => is_http2,
+        Ok(Err(_)) => return,
+        Err(_) => return Limit::HeadTime.met(),
+    };
     match Guarded::new(stream, port.stall_timeout) {
         // In a box, so that the many connections of HTTP/1.1 do not pay for the size of the few of HTTP/2.
-        Ok(io) if is_http2 => Box::pin(serve_http2(&port, io, peer)).await,
-        Ok(io) => serve_http1(&port, io, peer, open).await,
+        Ok(io) if is_http2 => Box::pin(serve_http2(&port, io, peer, activity, open)).await,
+        Ok(io) => serve_http1(&port, io, peer, activity, open).await,
         Err(error) => debug!(%error, "connection gone before it was served"),
     }
 }
@@ -175,22 +210,31 @@ async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Counts one connection while it lives.
-pub(super) struct OpenConnection<R>(Arc<Port<R>>);
+/// Counts one connection while it lives, and keeps its place.
+pub(super) struct OpenConnection<R> {
+    port: Arc<Port<R>>,
+    seat: u64,
+}
 
 impl<R> OpenConnection<R> {
-    fn new(port: &Arc<Port<R>>) -> Self {
+    fn new(port: &Arc<Port<R>>, seat: u64) -> Self {
         port.open.increment(1.0);
-        Self(Arc::clone(port))
+        Self { port: Arc::clone(port), seat }
     }
 
     pub(super) fn port(&self) -> &Port<R> {
-        &self.0
+        &self.port
+    }
+
+    /// Its place among those of its port.
+    pub(super) const fn seat(&self) -> u64 {
+        self.seat
     }
 }
 
 impl<R> Drop for OpenConnection<R> {
     fn drop(&mut self) {
-        self.0.open.decrement(1.0);
+        self.port.open.decrement(1.0);
+        self.port.seats.leave(self.seat);
     }
 }

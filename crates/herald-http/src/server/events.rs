@@ -62,6 +62,11 @@ impl<R> EventWriter<R> {
         let cut = open.port().cut.listen();
         Some(Self { io, stream, out, written: 0, is_ended: false, cut, running, open })
     }
+
+    /// Its connection's place among those of its port.
+    pub(super) const fn seat(&self) -> u64 {
+        self.open.seat()
+    }
 }
 
 /// The head of a successful answer of chunks.

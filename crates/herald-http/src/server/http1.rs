@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tracing::debug;
 
@@ -22,14 +22,17 @@ use super::{
     connection::{OpenConnection, Port},
     events::EventWriter,
     io::Guarded,
-    requests::{Activity, HandedOver, answer},
+    requests::{Activity, HandedOver, Wait, answer},
 };
+use crate::limited::Limit;
 
 /// Why hyper's part of a connection is over.
 enum End {
     Closed(hyper::Result<()>),
-    /// Its peer said nothing for too long, or the server stops.
-    GivenUp,
+    /// The server stops.
+    Cut,
+    /// Its peer took too long.
+    GivenUp(Limit),
     /// It becomes a stream.
     Stream(HandedOver),
 }
@@ -38,9 +41,9 @@ pub(super) async fn serve_http1<R: Routes>(
     port: &Arc<Port<R>>,
     io: Guarded,
     peer: Peer,
+    activity: Arc<Activity>,
     open: OpenConnection<R>,
 ) {
-    let activity = Arc::new(Activity::default());
     // Borrowed: a reference counted for each request is one that all cores fight for.
     let service = service_fn(|request| {
         let (port, activity) = (&**port, &activity);
@@ -50,11 +53,11 @@ pub(super) async fn serve_http1<R: Routes>(
     let mut connection = port.http1.serve_connection(TokioIo::new(io), service);
     let mut closing = pin!(port.closing.listen());
     let mut cut = pin!(port.cut.listen());
-    let mut idle = pin!(sleep(port.idle_timeout));
+    let mut timer = pin!(sleep(port.patience.soonest()));
     let mut is_closing = false;
     let end = poll_fn(|cx| {
         if cut.as_mut().poll_given(&port.cut, cx) {
-            return Poll::Ready(End::GivenUp);
+            return Poll::Ready(End::Cut);
         }
         if !is_closing && closing.as_mut().poll_given(&port.closing, cx) {
             is_closing = true;
@@ -67,12 +70,11 @@ pub(super) async fn serve_http1<R: Routes>(
             return Poll::Ready(End::Stream(handed_over));
         }
         // One timer for the whole connection, which is looked after only when it fires.
-        while idle.as_mut().poll(cx).is_ready() {
-            let until = activity.busy_until() + port.idle_timeout;
-            if until <= Instant::now() {
-                return Poll::Ready(End::GivenUp);
+        while timer.as_mut().poll(cx).is_ready() {
+            match activity.wait(port.patience) {
+                Wait::Over(limit) => return Poll::Ready(End::GivenUp(limit)),
+                Wait::Until(until) => timer.as_mut().reset(until),
             }
-            idle.as_mut().reset(until);
         }
         Poll::Pending
     })
@@ -84,12 +86,22 @@ pub(super) async fn serve_http1<R: Routes>(
         "hyper does not end a connection whose request is still answered"
     );
     match end {
-        End::Closed(Ok(())) | End::GivenUp => {}
-        End::Closed(Err(error)) => debug!(%error, "connection ended"),
+        End::Closed(Ok(())) | End::Cut => {}
+        End::Closed(Err(error)) => {
+            if error.is_parse_too_large() {
+                Limit::HeadBytes.met();
+            }
+            debug!(%error, "connection ended");
+        }
+        End::GivenUp(limit) => {
+            limit.met();
+            debug!(?limit, "connection closed");
+        }
         End::Stream(HandedOver { answer, running }) => {
             // What the peer has sent behind its request is not read: the stream ends the connection.
             let io = connection.into_parts().io.into_inner().io;
             if let Some(writer) = EventWriter::new(io, answer, running, open) {
+                port.seats.becomes_stream(writer.seat());
                 // A task of its own: this one is as large as hyper's part of the connection.
                 port.connections.spawn(writer);
             }
@@ -97,7 +109,7 @@ pub(super) async fn serve_http1<R: Routes>(
     }
 }
 
-/// A socket that tells whether it has taken all of what was written last.
+/// A socket that tells when something has come, and whether it has taken all of what was written last.
 struct Watched {
     io: Guarded,
     activity: Arc<Activity>,
@@ -117,7 +129,12 @@ impl AsyncRead for Watched {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.received();
+        }
+        read
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::{
     access::{self, ACCESS},
     body::{Body, BoxError},
     lifecycle::Phase,
+    limited::Limit,
 };
 
 /// What runs on one connection.
@@ -36,8 +38,46 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct State {
     running: usize,
+    // When the last request ended; before the first one, when the connection came.
     ended: Instant,
+    // Since when a head is on its way. The first one is awaited from the beginning.
+    head_since: Option<Instant>,
+    has_asked: bool,
+    // Its place was given to another connection.
+    is_closed: bool,
     handed_over: Option<HandedOver>,
+}
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For a request's head, from its first byte.
+    pub(super) head: Duration,
+    /// Without a request.
+    pub(super) idle: Duration,
+}
+
+impl Patience {
+    /// After how long at most a connection must be looked at: a head may begin, or a request end, the moment after a look.
+    pub(super) fn soonest(self) -> Duration {
+        self.head.min(self.idle)
+    }
+}
+
+/// What a connection's timer finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// All is well; look again then.
+    Until(Instant),
+    /// The peer took too long.
+    Over(Limit),
+}
+
+/// How idle a connection is, least valuable first: one that has never asked, then by the time of its last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Idle {
+    has_asked: bool,
+    since: Instant,
 }
 
 /// An answer of HTTP/1.1 that is a stream, on its way from hyper to whoever writes it.
@@ -49,7 +89,15 @@ pub(super) struct HandedOver {
 
 impl Default for Activity {
     fn default() -> Self {
-        let state = State { running: 0, ended: Instant::now(), handed_over: None };
+        let now = Instant::now();
+        let state = State {
+            running: 0,
+            ended: now,
+            head_since: Some(now),
+            has_asked: false,
+            is_closed: false,
+            handed_over: None,
+        };
         Self { state: Mutex::new(state), is_flushed: AtomicBool::new(true) }
     }
 }
@@ -59,11 +107,69 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Now while a request runs or its answer is still being taken, else when the last one ended.
-    pub(super) fn busy_until(&self) -> Instant {
+    /// Whether a request runs or its answer is still being taken.
+    fn is_busy(&self, state: &State) -> bool {
+        state.running > 0 || !self.is_flushed.load(Ordering::Relaxed)
+    }
+
+    /// When the first head must be there.
+    pub(super) fn first_head_by(&self, patience: Patience) -> Instant {
+        self.state().ended + patience.head
+    }
+
+    /// Bytes have come: if no request runs, they are a head's.
+    pub(super) fn received(&self) {
+        let mut state = self.state();
+        if state.head_since.is_none() && !self.is_busy(&state) {
+            state.head_since = Some(Instant::now());
+        }
+    }
+
+    /// A peer of HTTP/2 has said what has to be said before any request.
+    pub(super) fn greeted(&self) {
+        self.state().head_since = None;
+    }
+
+    /// How long to wait for the peer.
+    pub(super) fn wait(&self, patience: Patience) -> Wait {
         let state = self.state();
-        let is_busy = state.running > 0 || !self.is_flushed.load(Ordering::Relaxed);
-        if is_busy { Instant::now() } else { state.ended }
+        let now = Instant::now();
+        let soon = now + patience.soonest();
+        if self.is_busy(&state) {
+            return Wait::Until(soon);
+        }
+        let (until, limit) = match state.head_since {
+            Some(since) => (since + patience.head, Limit::HeadTime),
+            None => (state.ended + patience.idle, Limit::Idle),
+        };
+        if until <= now { Wait::Over(limit) } else { Wait::Until(until.min(soon)) }
+    }
+
+    /// How idle the connection is; `None` while it is busy.
+    pub(super) fn idle(&self) -> Option<Idle> {
+        let state = self.state();
+        let is_idle = !self.is_busy(&state);
+        is_idle.then_some(Idle { has_asked: state.has_asked, since: state.ended })
+    }
+
+    /// Takes no request from now on, unless one runs; whether that is so.
+    pub(super) fn close_idle(&self) -> bool {
+        let mut state = self.state();
+        state.is_closed = !self.is_busy(&state);
+        state.is_closed
+    }
+
+    /// A request begins; `None` when the connection is being closed.
+    pub(super) fn begin(self: &Arc<Self>, counted: Option<TaskTrackerToken>) -> Option<Running> {
+        let mut state = self.state();
+        if state.is_closed {
+            return None;
+        }
+        state.running += 1;
+        state.head_since = None;
+        state.has_asked = true;
+        drop(state);
+        Some(Running { activity: Arc::clone(self), _counted: counted })
     }
 
     /// Whether the socket has taken all of what was written last. Relaxed: writer and reader are one task.
@@ -82,13 +188,6 @@ impl Activity {
 pub(super) struct Running {
     activity: Arc<Activity>,
     _counted: Option<TaskTrackerToken>,
-}
-
-impl Running {
-    fn begin(activity: &Arc<Activity>, counted: Option<TaskTrackerToken>) -> Self {
-        activity.state().running += 1;
-        Self { activity: Arc::clone(activity), _counted: counted }
-    }
 }
 
 impl Drop for Running {
@@ -111,9 +210,13 @@ pub(super) async fn answer<R: Routes>(
     let draining = port.lifecycle.phase() == Phase::Draining;
     // Refusals during a stop are not waited for, or a busy client could hold the stop up.
     let counted = (!draining).then(|| port.requests.token());
-    let running = Running::begin(activity, counted);
-    let mut answer = if version < Version::HTTP_2 && head_bytes(&request) > port.head_bytes_max {
-        head_too_large()
+    let Some(running) = activity.begin(counted) else {
+        // Its place was given to another: the connection is dropped with this.
+        return std::future::pending().await;
+    };
+    let mut answer = if head_bytes(&request) > port.head_bytes_max {
+        Limit::HeadBytes.met();
+        head_too_large(version)
     } else {
         port.routes.answer(request, peer).await
     };
@@ -131,27 +234,41 @@ pub(super) async fn answer<R: Routes>(
     answer.map(|body| AnswerBody { body, running: Some(running), handed })
 }
 
-/// How many bytes a head of HTTP/1.1 has, written without needless spaces. hyper gives up only when it has read more than
-/// that and not found the end, which depends on how the bytes arrive.
+/// How many bytes a head has: of HTTP/1.1 written without needless spaces, of HTTP/2 as RFC 9113 counts a list of fields
+/// (section 6.5.2). hyper and h2 give up only when they have read more than that, which depends on how the bytes arrive.
 fn head_bytes<B>(request: &Request<B>) -> usize {
     const LINE: usize = "  HTTP/1.1\r\n".len();
     const END: usize = "\r\n".len();
-    const FIELD: usize = ": \r\n".len();
     let uri = request.uri();
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
-    // Of an absolute form, which proxies use.
-    let origin = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
-        + uri.authority().map_or(0, |authority| authority.as_str().len());
+    let method = request.method().as_str().len();
+    let scheme = uri.scheme_str().map_or(0, str::len);
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let (start, field) = if request.version() < Version::HTTP_2 {
+        // Of an absolute form, which proxies use.
+        let colon = if scheme > 0 { "://".len() } else { 0 };
+        (LINE + method + scheme + colon + authority + path + END, ": \r\n".len())
+    } else {
+        let pseudo = [(":method", method), (":scheme", scheme), (":authority", authority)];
+        let pseudo = pseudo.into_iter().filter(|(_, len)| *len > 0);
+        let pseudo: usize = pseudo.map(|(name, len)| name.len() + len + LIST_FIELD_BYTES).sum();
+        (pseudo + ":path".len() + path + LIST_FIELD_BYTES, LIST_FIELD_BYTES)
+    };
     let fields = request.headers().iter();
-    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum();
-    LINE + request.method().as_str().len() + origin + path + fields + END
+    let fields: usize = fields.map(|(name, value)| name.as_str().len() + value.len() + field).sum();
+    start + fields
 }
 
+/// What each field of an HTTP/2 list counts beside its name and value.
+const LIST_FIELD_BYTES: usize = 32;
+
 /// As hyper refuses a head that it has not read to its end: without a body, and without a request id.
-fn head_too_large() -> Response<Body> {
+fn head_too_large(version: Version) -> Response<Body> {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if version < Version::HTTP_2 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }
 
@@ -191,5 +308,74 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(20), idle: Duration::from_secs(75) };
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// When a timer that is set as it is told finds that the peer took too long, and which limit it met.
+    async fn over(activity: &Activity) -> (Duration, Limit) {
+        let began = Instant::now();
+        loop {
+            match activity.wait(PATIENCE) {
+                Wait::Over(limit) => return (began.elapsed(), limit),
+                Wait::Until(until) => {
+                    assert!(until > Instant::now() && until <= Instant::now() + PATIENCE.head);
+                    advance(until - Instant::now()).await;
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_head_may_take_20_s_from_when_the_connection_was_made() {
+        let activity = Activity::default();
+        advance(Duration::from_secs(5)).await;
+        activity.received();
+        advance(PATIENCE.head - Duration::from_secs(5) - TICK).await;
+        assert_eq!(activity.wait(PATIENCE), Wait::Until(Instant::now() + TICK));
+        advance(TICK).await;
+        assert_eq!(activity.wait(PATIENCE), Wait::Over(Limit::HeadTime));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_head_may_take_20_s_from_its_first_byte_and_come_75_s_after_the_last_answer() {
+        let activity = Arc::new(Activity::default());
+        let running = activity.begin(None).unwrap();
+        // Of a body, or of a request behind this one.
+        activity.received();
+        advance(Duration::from_secs(3600)).await;
+        assert!(matches!(activity.wait(PATIENCE), Wait::Until(_)));
+        drop(running);
+        assert_eq!(over(&activity).await, (PATIENCE.idle, Limit::Idle));
+
+        let activity = Arc::new(Activity::default());
+        drop(activity.begin(None));
+        advance(PATIENCE.idle - TICK).await;
+        activity.received();
+        advance(TICK).await;
+        activity.received();
+        assert_eq!(over(&activity).await, (PATIENCE.head - TICK, Limit::HeadTime));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_still_being_taken_is_a_request_that_runs() {
+        let activity = Arc::new(Activity::default());
+        drop(activity.begin(None));
+        activity.set_flushed(false);
+        advance(PATIENCE.idle * 2).await;
+        activity.received();
+        assert!(matches!(activity.wait(PATIENCE), Wait::Until(_)));
+        assert!(activity.idle().is_none() && !activity.close_idle());
+        activity.set_flushed(true);
+        assert_eq!(over(&activity).await, (Duration::ZERO, Limit::Idle));
     }
 }

@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerSettings},
+    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerLimits, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use http::{HeaderMap, Method, StatusCode};
@@ -65,6 +65,7 @@ impl Herald {
             stall_timeout: Duration::from_secs(60),
             head_bytes_max: HEAD_BYTES_MAX,
             idle_timeout: IDLE_TIMEOUT,
+            limits: ServerLimits::default(),
         })
         .unwrap();
         let address = server.api_address();

@@ -4,8 +4,10 @@
 
 mod append;
 mod drain;
+mod flood;
 mod handover;
 mod herald;
+mod limits;
 mod model;
 mod openapi;
 mod ops;

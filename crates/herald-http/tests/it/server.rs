@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use herald_http::server::{HEAD_BYTES_MAX, STREAMS_PER_CONNECTION_MAX};
+use herald_http::server::{HEAD_BYTES_MAX, HTTP2_STREAMS_MAX, ServerLimits};
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -91,7 +91,7 @@ async fn an_http_2_connection_may_have_200_requests_at_once_and_the_next_one_wai
     let serving = Serving::start(&Config::default());
     let mut sender = connect_h2(&serving).await;
     let mut open = Vec::new();
-    for _ in 0..STREAMS_PER_CONNECTION_MAX {
+    for _ in 0..HTTP2_STREAMS_MAX {
         sender.ready().await.unwrap();
         open.push(sender.send_request(get("/silent")).await.unwrap());
     }
@@ -159,7 +159,9 @@ async fn a_client_that_closes_is_noticed_while_its_stream_is_silent() {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed_and_one_with_a_stream_is_not() {
-    let config = Config { idle_timeout: Duration::from_millis(200), ..Config::default() };
+    let soon = Duration::from_millis(200);
+    let limits = ServerLimits { head_timeout: soon, ..ServerLimits::default() };
+    let config = Config { idle_timeout: soon, limits, ..Config::default() };
     let mut serving = Serving::start(&config);
     let mut streaming = TcpStream::connect(serving.api).await.unwrap();
     send(&mut streaming, "/silent").await;
@@ -209,8 +211,9 @@ async fn a_request_whose_bytes_come_one_by_one_is_answered_and_half_a_preface_is
     assert!(read_to_end(&mut stream).await.ends_with("pong"));
     // One that goes, and one that stays and says nothing more.
     for goes in [true, false] {
-        let config = Config { idle_timeout: Duration::from_secs(3), ..Config::default() };
-        let serving = Serving::start(&config);
+        let head_timeout = Duration::from_secs(3);
+        let limits = ServerLimits { head_timeout, ..ServerLimits::default() };
+        let serving = Serving::start(&Config { limits, ..Config::default() });
         let mut stream = TcpStream::connect(serving.api).await.unwrap();
         stream.write_all(b"PRI * HT").await.unwrap();
         if goes {

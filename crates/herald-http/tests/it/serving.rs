@@ -9,7 +9,9 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Peer, Routes, Server, ServerSettings, Stopped},
+    server::{
+        HEAD_BYTES_MAX, IDLE_TIMEOUT, Peer, Routes, Server, ServerLimits, ServerSettings, Stopped,
+    },
 };
 use herald_log::{Log, LogSettings};
 use http::{Request, Response, StatusCode};
@@ -35,6 +37,7 @@ pub(crate) struct Config {
     pub(crate) stall_timeout: Duration,
     pub(crate) head_bytes_max: usize,
     pub(crate) idle_timeout: Duration,
+    pub(crate) limits: ServerLimits,
 }
 
 impl Default for Config {
@@ -44,6 +47,7 @@ impl Default for Config {
             stall_timeout: Duration::from_secs(60),
             head_bytes_max: HEAD_BYTES_MAX,
             idle_timeout: IDLE_TIMEOUT,
+            limits: ServerLimits::default(),
         }
     }
 }
@@ -99,6 +103,7 @@ impl Serving {
             stall_timeout: config.stall_timeout,
             head_bytes_max: config.head_bytes_max,
             idle_timeout: config.idle_timeout,
+            limits: config.limits,
         })
         .unwrap();
         let (api, ops) = (server.api_address(), server.ops_address());

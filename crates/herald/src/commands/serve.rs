@@ -9,7 +9,7 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{Server, ServerSettings},
+    server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings},
 };
 use herald_log::{Log, LogSettings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +29,10 @@ use crate::{
     settings::Settings,
 };
 
+/// Which part of the files that the process may have open is not for connections of the API, and how many files that is
+/// at least: the log has two for each segment of 128 MiB, the ops port its connections.
+const RESERVED_FILES_PART: usize = 8;
+const RESERVED_FILES_MIN: usize = 256;
 /// How long the log may take to close at least, however short the drain.
 const CLOSE_WAIT_MIN: Duration = Duration::from_millis(500);
 
@@ -93,6 +97,13 @@ impl Starting {
             stall_timeout: settings.stall_timeout,
             head_bytes_max: settings.head_bytes_max,
             idle_timeout: settings.idle_timeout,
+            limits: ServerLimits {
+                head_timeout: settings.head_timeout,
+                connections_max: settings.connections_max.unwrap_or_else(connections_max),
+                connections_per_address_max: settings.connections_per_address_max,
+                http2_streams_max: settings.http2_streams_max,
+                http2_resets_max: settings.http2_resets_max,
+            },
         })?;
         let (api, ops) = (server.api_address(), server.ops_address());
         info!(%api, %ops, "listening");
@@ -189,6 +200,40 @@ fn raise_open_files() {
         Ok(()) => info!(limit = raised.current, "open files"),
         Err(error) => {
             warn!(%error, limit = limits.current, "could not raise the limit of open files");
+        }
+    }
+}
+
+/// How many connections the API may have where nobody says: one for each file, less a reserve, but half of a small number.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    let Some(files) = files.and_then(|files| usize::try_from(files).ok()) else {
+        return CONNECTIONS_MAX;
+    };
+    connections_of(files)
+}
+
+fn connections_of(files: usize) -> usize {
+    let reserved = (files / RESERVED_FILES_PART).max(RESERVED_FILES_MIN).min(files / 2);
+    files - reserved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_an_eighth_of_the_files_or_256_to_the_log_but_never_more_than_half() {
+        for (files, connections) in [
+            (256, 128),
+            (511, 256),
+            (512, 256),
+            (1024, 768),
+            (2048, 1792),
+            (20_000, 17_500),
+            (1 << 20, 917_504),
+        ] {
+            assert_eq!(connections_of(files), connections, "{files}");
         }
     }
 }

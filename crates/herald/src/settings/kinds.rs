@@ -1,6 +1,8 @@
 //! How each kind of value is read, and its bounds.
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    fmt::Display, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use herald_auth::{Address, Algorithm};
 
@@ -28,6 +30,16 @@ pub(super) const STREAM_MAX_AGE: RangeInclusive<Duration> = SECOND..=DAY.saturat
 pub(super) const HEAD_BYTES_MAX: RangeInclusive<usize> = 32 << 10..=1 << 20;
 /// Below, a client that thinks between two requests has to connect again; above, a gone one keeps its place.
 pub(super) const IDLE_TIMEOUT: RangeInclusive<Duration> = SECOND..=HOUR;
+/// Below, a client behind a bad network cannot ask; above, a peer that says nothing keeps its place.
+pub(super) const HEAD_TIMEOUT: RangeInclusive<Duration> = SECOND..=SECOND.saturating_mul(600);
+/// Below, there is no room for one client and its balancer's checks; above is more than one process can have.
+pub(super) const CONNECTIONS_MAX: RangeInclusive<usize> = 16..=1_000_000;
+/// As many as there may be at all.
+pub(super) const CONNECTIONS_PER_ADDRESS_MAX: RangeInclusive<usize> = 1..=1_000_000;
+/// Each costs a task, and what its reader has not taken yet.
+pub(super) const HTTP2_STREAMS_MAX: RangeInclusive<u32> = 1..=1000;
+/// Each costs a request that nobody waits for.
+pub(super) const HTTP2_RESETS_MAX: RangeInclusive<usize> = 1..=1000;
 /// 0 cuts everything at once.
 pub(super) const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 
@@ -56,6 +68,21 @@ pub(super) fn duration(
         }
         let (min, max) = (duration::show(*bounds.start()), duration::show(*bounds.end()));
         Err(format!("must be from {min} to {max}"))
+    }
+}
+
+/// A whole number within `bounds`.
+pub(super) fn count<T: Copy + Display + FromStr + PartialOrd>(
+    bounds: RangeInclusive<T>,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        // Not what else the language takes for a number, a sign before it.
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let value = digits.and_then(|digits| digits.parse().ok());
+        let (min, max) = (bounds.start(), bounds.end());
+        value
+            .filter(|value| bounds.contains(value))
+            .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
     }
 }
 
@@ -98,17 +125,6 @@ pub(super) fn auth(text: &str) -> Result<bool, String> {
         "none" => Ok(false),
         "helseid" => Ok(true),
         _ => Err("must be none or helseid".into()),
-    }
-}
-
-/// A whole number within `bounds`.
-pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
-    move |text| {
-        let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let value = text.parse().ok().filter(|value| is_digits && bounds.contains(value));
-        value.ok_or_else(|| {
-            format!("must be a whole number from {} to {}", bounds.start(), bounds.end())
-        })
     }
 }
 

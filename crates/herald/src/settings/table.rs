@@ -116,8 +116,18 @@ settings! {
     "Limits" {
         HeadBytesMax: text("head-bytes-max", "SIZE", "64KiB",
             "How large a request's head may be; 1500 HER-ids take 27 kB of it");
+        HeadTimeout: text("head-timeout", "DURATION", "20s",
+            "How long a request's head may take, and the first one from when the connection was made");
         IdleTimeout: text("idle-timeout", "DURATION", "75s",
             "A connection without a request for so long is closed");
+        ConnectionsMax: text("connections-max", "COUNT", "auto",
+            "How many connections the API may have; `auto`: as many as the system has files for, less a reserve");
+        ConnectionsPerAddressMax: text("connections-per-address-max", "COUNT", "none",
+            "How many of them one address may have; not behind a balancer");
+        Http2StreamsMax: text("http2-streams-max", "COUNT", "200",
+            "How many requests may run at once on one HTTP/2 connection");
+        Http2ResetsMax: text("http2-resets-max", "COUNT", "20",
+            "How many requests an HTTP/2 peer may take back before they are looked at");
         Drain: text("drain", "DURATION", "10s",
             "How long a stop may take");
     }

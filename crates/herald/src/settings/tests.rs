@@ -13,6 +13,11 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::StallTimeout => ["4s", "5s", "6s"],
         Key::StreamMaxAge => ["7s", "8s", "9s"],
         Key::HeadBytesMax => ["33KiB", "65537B", "1MiB"],
+        Key::HeadTimeout => ["1s", "2s", "3s"],
+        Key::ConnectionsMax => ["1000", "2000", "auto"],
+        Key::ConnectionsPerAddressMax => ["10", "none", "30"],
+        Key::Http2StreamsMax => ["1", "2", "3"],
+        Key::Http2ResetsMax => ["4", "5", "6"],
         Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
         Key::Log => ["local", "local", "local"],
@@ -116,6 +121,12 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.stream_max_age, Duration::from_secs(3_600));
     assert_eq!(settings.head_bytes_max, herald_http::server::HEAD_BYTES_MAX);
     assert_eq!(settings.idle_timeout, herald_http::server::IDLE_TIMEOUT);
+    let limits = herald_http::server::ServerLimits::default();
+    assert_eq!(settings.head_timeout, limits.head_timeout);
+    assert_eq!(settings.connections_max, None);
+    assert_eq!(settings.connections_per_address_max, limits.connections_per_address_max);
+    assert_eq!(settings.http2_streams_max, limits.http2_streams_max);
+    assert_eq!(settings.http2_resets_max, limits.http2_resets_max);
     assert_eq!(settings.drain, Duration::from_secs(10));
     assert_eq!(settings.auth, Auth::None);
 }
@@ -195,20 +206,6 @@ fn tokens_need_an_issuer_and_organisations_and_may_be_listened_for_anywhere() {
     ] {
         let told = refusal(&helseid_line(flag, value));
         assert!(told.contains(text), "{flag} {value}: {told}");
-    }
-}
-
-#[test]
-fn counts_have_bounds() {
-    for (flag, inside, outside) in [("--replays-max", ["1000", "100000000"], ["999", "100000001"])]
-    {
-        for value in inside {
-            assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
-        }
-        for value in outside.into_iter().chain(["+1000", "1e4", "", "-1"]) {
-            let given = format!("{flag}={value}");
-            assert!(refusal(&[&given]).contains("must be a whole number from"), "{given}");
-        }
     }
 }
 
@@ -297,6 +294,7 @@ fn durations_have_bounds() {
         ("--heartbeat", ["10ms", "1h"], ["9ms", "1h1ms"]),
         ("--stall-timeout", ["100ms", "1h"], ["99ms", "1h1ms"]),
         ("--stream-max-age", ["1s", "7d"], ["999ms", "7d1ms"]),
+        ("--head-timeout", ["1s", "10m"], ["999ms", "10m1ms"]),
         ("--idle-timeout", ["1s", "1h"], ["999ms", "1h1ms"]),
         ("--clock-skew", ["0s", "60s"], ["60001ms", "1h"]),
         ("--proof-age-max", ["0s", "5m"], ["301s", "1h"]),
@@ -326,6 +324,24 @@ fn sizes_have_bounds() {
         }
     }
     assert!(refusal(&["--head-bytes-max", "65536"]).contains("must be a size such as"));
+}
+
+#[test]
+fn counts_have_bounds() {
+    for (flag, inside, outside) in [
+        ("--connections-max", ["16", "1000000"], ["15", "1000001"]),
+        ("--connections-per-address-max", ["1", "1000000"], ["0", "1000001"]),
+        ("--http2-streams-max", ["1", "1000"], ["0", "1001"]),
+        ("--http2-resets-max", ["1", "1000"], ["0", "1001"]),
+        ("--replays-max", ["1000", "100000000"], ["999", "100000001"]),
+    ] {
+        for value in inside {
+            assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
+        }
+        for value in outside.into_iter().chain(["+20", "2e1", "", "many"]) {
+            assert!(refusal(&[flag, value]).contains("must be a whole number"), "{flag} {value}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::support::{
     cli::run,
@@ -74,12 +78,19 @@ fn an_unknown_key_of_the_file_exits_2_and_names_the_nearest_known_one() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_is_closed_after_the_idle_timeout() {
+async fn a_connection_is_closed_after_the_time_for_a_head_and_then_after_the_idle_timeout() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &["--idle-timeout", "1s"]).await;
-    let mut silent = TcpStream::connect(server.api).await.expect("a connection");
-    // Sooner than the default.
-    let closed = timeout(Duration::from_secs(60), silent.read(&mut [0])).await;
-    assert_eq!(closed.expect("it is closed").expect("the end"), 0);
-    assert!(server.stop().success());
+    for (flag, start) in [
+        ("--head-timeout", &b""[..]),
+        ("--head-timeout", b"GET /ping HTTP/1.1\r\n"),
+        ("--idle-timeout", b"GET /ping HTTP/1.1\r\nhost: test\r\n\r\n"),
+    ] {
+        let server = Server::start(dir.path(), &[flag, "1s"]).await;
+        let mut silent = TcpStream::connect(server.api).await.expect("a connection");
+        silent.write_all(start).await.expect("it is sent");
+        // Sooner than the defaults.
+        let closed = timeout(Duration::from_secs(15), silent.read_to_end(&mut Vec::new())).await;
+        closed.expect("it is closed").expect("the end");
+        assert!(server.stop().success());
+    }
 }
