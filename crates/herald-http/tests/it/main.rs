@@ -17,5 +17,6 @@ mod poll;
 mod problem;
 mod server;
 mod serving;
+mod smuggling;
 mod stream;
 mod upload;
