@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use metrics::{Counter, counter};
 use tokio::time::Instant;
 
-use crate::{metrics::AUTH_REFUSED, problem::Error, server::Peer};
+use crate::{limits::Clients, metrics::AUTH_REFUSED, problem::Error, server::Peer};
 
 const DPOP: HeaderName = HeaderName::from_static("dpop");
 
@@ -67,6 +67,7 @@ pub(crate) struct Admitted {
 /// Who makes a call.
 #[derive(Debug)]
 pub(crate) struct Client {
+    pub(crate) id: String,
     pub(crate) holder: Holder,
     /// When its token expires.
     pub(crate) expires: Instant,
@@ -90,11 +91,15 @@ impl<'a> Asking<'a> {
 
 impl Admission {
     /// Lets a reader in.
-    pub(crate) async fn reader(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+    pub(crate) async fn reader(
+        &self,
+        asking: Asking<'_>,
+        clients: &Clients,
+    ) -> Result<Admitted, Error> {
         match self {
             Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
             // In a box: most of it is for a token with a new key, and a poll without tokens pays for none of it.
-            Self::Tokens(tokens) => Box::pin(tokens.reader(asking)).await,
+            Self::Tokens(tokens) => Box::pin(tokens.reader(asking, clients)).await,
         }
     }
 
@@ -118,26 +123,35 @@ impl Admission {
     }
 
     /// Lets somebody in who appends.
-    pub(crate) async fn publisher(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
+    pub(crate) async fn publisher(
+        &self,
+        asking: Asking<'_>,
+        clients: &Clients,
+    ) -> Result<Admitted, Error> {
         match self {
             Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
-            Self::Tokens(tokens) => Box::pin(tokens.publisher(asking)).await,
+            Self::Tokens(tokens) => Box::pin(tokens.publisher(asking, clients)).await,
         }
     }
 }
 
 impl TokenAdmission {
-    async fn reader(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
-        let client = self.client(asking, &self.scope).await?;
+    async fn reader(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
+        let client = self.client(asking, clients, &self.scope).await?;
         Ok(Admitted { grant: self.organisations.grant(&client.holder), client: Some(client) })
     }
 
-    async fn publisher(&self, asking: Asking<'_>) -> Result<Admitted, Error> {
-        let client = self.client(asking, &self.publish_scope).await?;
+    async fn publisher(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
+        let client = self.client(asking, clients, &self.publish_scope).await?;
         Ok(Admitted { grant: Grant::everything(), client: Some(client) })
     }
 
-    async fn client(&self, asking: Asking<'_>, scope: &str) -> Result<Client, Error> {
+    async fn client(
+        &self,
+        asking: Asking<'_>,
+        clients: &Clients,
+        scope: &str,
+    ) -> Result<Client, Error> {
         let (now, instant) = (Timestamp::now(), Instant::now());
         let address = self.address(asking);
         let presented = Presented {
@@ -148,6 +162,7 @@ impl TokenAdmission {
         };
         let denied = |denied| self.denied(denied);
         let caller = self.authenticator.check(presented, now).await.map_err(denied)?;
+        clients.admit(&caller.token.client_id)?;
         self.authenticator.use_up(&caller, instant).map_err(denied)?;
         let Caller { token, .. } = caller;
         if !token.has_scope(scope) {
@@ -162,7 +177,7 @@ impl TokenAdmission {
         // One that expires within its skew has expired.
         let left = Duration::try_from(token.expires.duration_since(now)).unwrap_or_default();
         let expires = instant + left.min(FAR_AWAY);
-        Ok(Client { holder: token.holder, expires })
+        Ok(Client { id: token.client_id, holder: token.holder, expires })
     }
 
     /// The address that a proof must name: what is public, or what the caller has asked for. Forwarding headers are not read,
@@ -192,7 +207,7 @@ impl TokenAdmission {
                 Error::Unauthenticated { refused, challenge, explains: self.explains }
             }
             Denied::NoKeys => Error::NoKeys,
-            Denied::ReplaysFull => Error::Busy("There are too many calls with proofs now."),
+            Denied::ReplaysFull => Error::ReplaysFull,
         }
     }
 }

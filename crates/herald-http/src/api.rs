@@ -12,7 +12,13 @@ use metrics::{Counter, Histogram, counter, histogram};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 use tracing::info;
 
-use crate::{admission::Admission, edge::Edge, lifecycle::Lifecycle};
+use crate::{
+    admission::Admission,
+    edge::Edge,
+    lifecycle::Lifecycle,
+    limits::{ClientLimits, Clients},
+    upload::Rooms,
+};
 pub use crate::{
     compression::COMPRESSED_BYTES_MIN,
     extract::{API_VERSION, SOURCE_SYSTEM_CHARS_MAX},
@@ -21,7 +27,10 @@ pub use crate::{
         JSON_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX, NDJSON_DRAFTS_MAX, PIECE_BYTES_MAX,
         PIECE_DRAFTS_MAX,
     },
-    upload::{LINGER_BYTES_MAX, LINGER_MAX, UPLOAD_PAUSE_MAX},
+    upload::{
+        LINGER_BYTES_MAX, LINGER_MAX, ROOM_KEPT_MIN, ROOM_WAIT_MAX, UPLOAD_PAUSE_MAX,
+        UPLOAD_TIMEOUT, UPLOADS_BYTES_MAX,
+    },
 };
 
 /// The part of its largest age that a stream reaches at least: streams opened together do not end together.
@@ -41,6 +50,12 @@ pub struct ApiSettings {
     pub stream_max_age: Duration,
     /// Whom it lets in. Shared: who looks after grants holds it too.
     pub admission: Arc<Admission>,
+    /// How long the server waits for a request's body in all; [`UPLOAD_TIMEOUT`].
+    pub upload_timeout: Duration,
+    /// How much memory the bodies of all requests may have, at least [`JSON_BYTES_MAX`]; [`UPLOADS_BYTES_MAX`].
+    pub uploads_bytes_max: usize,
+    /// What one client may ask for.
+    pub clients: ClientLimits,
 }
 
 impl Default for ApiSettings {
@@ -49,6 +64,9 @@ impl Default for ApiSettings {
             heartbeat: Duration::from_secs(15),
             stream_max_age: Duration::from_secs(60 * 60),
             admission: Arc::new(Admission::Everybody(Grant::everything())),
+            upload_timeout: UPLOAD_TIMEOUT,
+            uploads_bytes_max: UPLOADS_BYTES_MAX,
+            clients: ClientLimits::default(),
         }
     }
 }
@@ -61,6 +79,8 @@ pub struct Api {
     pub(crate) settings: ApiSettings,
     pub(crate) metrics: ApiMetrics,
     pub(crate) edge: Edge,
+    pub(crate) limits: Clients,
+    pub(crate) rooms: Rooms,
     history: OnceLock<HeaderValue>,
 }
 
@@ -96,7 +116,15 @@ impl Api {
             tokio::spawn(recheck(organisations.changes(), streams.clone()));
         }
         let (edge, history) = (Edge::new(), OnceLock::new());
-        Self { lifecycle, streams, settings, metrics, edge, history }
+        let limits = Clients::new(settings.clients);
+        let rooms = Rooms::new(settings.uploads_bytes_max.max(JSON_BYTES_MAX));
+        Self { lifecycle, streams, settings, metrics, edge, limits, rooms, history }
+    }
+
+    /// The clients, and what each has used of its requests and streams.
+    #[must_use]
+    pub const fn limits(&self) -> &Clients {
+        &self.limits
     }
 
     /// When a stream that begins now ends at the latest.

@@ -13,6 +13,8 @@ use herald_types::wire::Events;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
+use crate::limits::StreamSlot;
+
 /// Whatever ends a body early.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 /// An answer.
@@ -24,8 +26,14 @@ pub struct Body(Kind);
 
 enum Kind {
     Whole(Bytes),
-    Stream(Box<Stream>),
+    Stream(Box<ClientStream>),
     Other(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// A stream, and its client's slot for as long as it lives.
+pub(crate) struct ClientStream {
+    pub(crate) stream: Stream,
+    _slot: Option<StreamSlot>,
 }
 
 impl fmt::Debug for Kind {
@@ -53,8 +61,9 @@ impl Body {
         Self(Kind::Other(body.map_err(Into::into).boxed_unsync()))
     }
 
-    pub(crate) fn stream(stream: Stream) -> Self {
-        Self(Kind::Stream(Box::new(stream)))
+    /// A stream, which takes one of its client's slots where those are counted.
+    pub(crate) fn stream(stream: Stream, slot: Option<StreamSlot>) -> Self {
+        Self(Kind::Stream(Box::new(ClientStream { stream, _slot: slot })))
     }
 
     pub(crate) const fn is_stream(&self) -> bool {
@@ -62,7 +71,7 @@ impl Body {
     }
 
     /// The stream that this body is, with nothing left of it here; or `None`.
-    pub(crate) fn take_stream(&mut self) -> Option<Box<Stream>> {
+    pub(crate) fn take_stream(&mut self) -> Option<Box<ClientStream>> {
         match mem::replace(self, Self::empty()).0 {
             Kind::Stream(stream) => Some(stream),
             kind => {
@@ -94,7 +103,7 @@ impl HttpBody for Body {
             }
             Kind::Stream(stream) => {
                 let mut events = Events::default();
-                Poll::Ready(match ready!(stream.poll_events(cx, &mut events)) {
+                Poll::Ready(match ready!(stream.stream.poll_events(cx, &mut events)) {
                     Ok(true) => Some(Ok(Frame::data(events.0.into()))),
                     Ok(false) => None,
                     // All that can be said to the reader by now is the end; it will come back.

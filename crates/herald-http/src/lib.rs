@@ -10,6 +10,7 @@ mod edge;
 mod extract;
 pub mod lifecycle;
 mod limited;
+pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod ops;

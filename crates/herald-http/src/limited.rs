@@ -19,18 +19,30 @@ pub(crate) enum Limit {
     HeadTime,
     /// A connection had no request for too long.
     Idle,
+    /// A request's body took too long, or paused for too long.
+    UploadTime,
+    /// The bodies of all requests have no room for this one.
+    Uploads,
+    /// A client makes too many requests.
+    ClientRequests,
+    /// A client has too many streams open.
+    ClientStreams,
     /// An HTTP/2 connection asked for more than is reasonable, most often resets.
     Http2,
 }
 
 impl Limit {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Connections,
         Self::ConnectionsIdle,
         Self::ConnectionsPerAddress,
         Self::HeadBytes,
         Self::HeadTime,
         Self::Idle,
+        Self::UploadTime,
+        Self::Uploads,
+        Self::ClientRequests,
+        Self::ClientStreams,
         Self::Http2,
     ];
 
@@ -42,6 +54,10 @@ impl Limit {
             Self::HeadBytes => "head-bytes",
             Self::HeadTime => "head-time",
             Self::Idle => "idle",
+            Self::UploadTime => "upload-time",
+            Self::Uploads => "uploads",
+            Self::ClientRequests => "client-requests",
+            Self::ClientStreams => "client-streams",
             Self::Http2 => "http2",
         }
     }

@@ -41,6 +41,8 @@ pub(crate) const HTTP_REQUEST_SECONDS_HELP: &str =
 pub const HTTP_CONNECTIONS: &str = "herald_http_connections";
 /// How many connections there may be.
 pub const HTTP_CONNECTIONS_MAX: &str = "herald_http_connections_max";
+/// What the bodies of requests have of the memory that they share.
+pub const UPLOAD_BYTES: &str = "herald_upload_bytes";
 /// Times that a peer met a limit.
 pub const LIMITED: &str = "herald_limited_total";
 /// Connections, and streams of HTTP/2 connections, cut because their reader took nothing.
@@ -183,6 +185,11 @@ fn describe() {
     describe_counter!(HTTP_REQUESTS, "Answers, by route, method and status.");
     describe_gauge!(HTTP_CONNECTIONS, "Connections that are open now, by port.");
     describe_gauge!(HTTP_CONNECTIONS_MAX, "How many connections there may be, by port.");
+    describe_gauge!(
+        UPLOAD_BYTES,
+        Unit::Bytes,
+        "What the bodies of requests have of the memory that they share, --uploads-max."
+    );
     describe_counter!(LIMITED, "Times that a peer met a limit, by limit.");
     describe_counter!(
         HTTP_STALLED,

@@ -11,16 +11,16 @@ use herald_types::{
 
 use http::HeaderValue;
 
-use crate::lifecycle::Unavailable;
+use crate::{lifecycle::Unavailable, limits::TooMany};
 
 /// After how long an append that the log refused is worth repeating.
 const REFUSED_RETRY_AFTER_SECONDS: u64 = 5;
+/// After how long it is worth looking for room again.
+const BUSY_RETRY_AFTER_SECONDS: u64 = 5;
 /// After how long an append without a known outcome is worth repeating.
 const UNKNOWN_RETRY_AFTER_SECONDS: u64 = 2;
 /// After how long the issuer's keys may have been had.
 const KEYS_RETRY_AFTER_SECONDS: u64 = 5;
-/// After how long there may be room again.
-const BUSY_RETRY_AFTER_SECONDS: u64 = 1;
 /// How many refused HER-ids a `detail` names.
 const HER_IDS_NAMED_MAX: usize = 20;
 
@@ -40,8 +40,8 @@ pub(crate) enum Error {
     NoKeys,
     #[error("the token lacks the scope {scope}")]
     InsufficientScope { scope: String, challenge: String },
-    #[error("{0}")]
-    Busy(&'static str),
+    #[error("there is no room to remember another proof")]
+    ReplaysFull,
     #[error("the answer is {produced}, which Accept does not allow")]
     NotAcceptable { produced: &'static str },
     #[error("{0}")]
@@ -50,6 +50,10 @@ pub(crate) enum Error {
     TooLarge(String),
     #[error("the request is invalid")]
     Invalid(Violations),
+    #[error(transparent)]
+    TooManyRequests(#[from] TooMany),
+    #[error("there is no room for another body")]
+    Busy,
     #[error(transparent)]
     NotGranted(#[from] NotGranted),
     #[error(transparent)]
@@ -170,16 +174,23 @@ impl From<Error> for Problem {
                 Kind::InsufficientScope,
                 format!("The token lacks the scope {scope}, which this call needs."),
             ),
-            Error::Busy(what) => {
-                Self::new(Kind::Busy, format!("{what} Nothing of this happened; repeat it later."))
-                    .retry_after(BUSY_RETRY_AFTER_SECONDS)
-            }
+            Error::ReplaysFull => Self::new(
+                Kind::Busy,
+                "There are too many calls with proofs now. Nothing of this happened; repeat it later.",
+            )
+            .retry_after(BUSY_RETRY_AFTER_SECONDS),
             Error::NotAcceptable { produced } => Self::new(
                 Kind::NotAcceptable,
                 format!("The answer is {produced}, which the header Accept must allow."),
             ),
             Error::UnsupportedMediaType(detail) => Self::new(Kind::UnsupportedMediaType, detail),
             Error::TooLarge(detail) => Self::new(Kind::TooLarge, detail),
+            Error::TooManyRequests(too_many) => Self::from_too_many(too_many),
+            Error::Busy => Self::new(
+                Kind::Busy,
+                "There is no room for another body now. Nothing of this was stored; repeat it later.",
+            )
+            .retry_after(BUSY_RETRY_AFTER_SECONDS),
             Error::Invalid(violations) => Self::from_violations(violations.into_texts()),
             Error::NotGranted(refused) => Self::new(Kind::HerIdNotGranted, not_granted(&refused)),
             Error::Read(error) => Self::new(
@@ -263,6 +274,19 @@ impl Problem {
             .retry_after(UNKNOWN_RETRY_AFTER_SECONDS)
             .caused_by(error),
         }
+    }
+
+    fn from_too_many(too_many: TooMany) -> Self {
+        let detail = match too_many {
+            TooMany::Requests { per_second, .. } => {
+                format!("This client may make {per_second} requests a second.")
+            }
+            TooMany::Streams { max } => format!("This client may have {max} streams open."),
+        };
+        // Whole seconds, and never none of them.
+        let millis = too_many.retry_after().as_millis();
+        let seconds = u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+        Self::new(ProblemType::TooManyRequests, detail).retry_after(seconds)
     }
 
     fn partly(stored: usize, error: Error) -> Self {
@@ -360,6 +384,21 @@ mod tests {
         assert!(!of(0).detail.contains("drafts"));
         assert!(of(2000).detail.contains("2000 drafts of this request were stored"));
         assert_eq!((of(2000).kind, of(2000).retry_after_seconds), (ProblemType::Stopping, Some(3)));
+    }
+
+    #[test]
+    fn a_client_that_asks_too_much_is_told_for_how_many_seconds_to_wait() {
+        for (millis, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
+            let retry_after = Duration::from_millis(millis);
+            let too_many = TooMany::Requests { per_second: 10, retry_after };
+            let problem = Problem::from(Error::from(too_many));
+            assert_eq!(problem.kind.status(), 429);
+            assert_eq!(problem.retry_after_seconds, Some(seconds));
+            assert_eq!(problem.detail, "This client may make 10 requests a second.");
+        }
+        let problem = Problem::from(Error::from(TooMany::Streams { max: 7 }));
+        assert_eq!((problem.kind.status(), problem.retry_after_seconds), (429, Some(10)));
+        assert_eq!(problem.detail, "This client may have 7 streams open.");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A request's body: read within bounds, given up when a stop begins, and read on after an error.
 
+mod room;
+
 use std::{
     fmt::Display,
     pin::{Pin, pin},
@@ -17,11 +19,16 @@ use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+pub(crate) use self::room::Rooms;
+use self::room::{GivesWay, Room, STEP_BYTES, busy};
+pub use self::room::{ROOM_KEPT_MIN, ROOM_WAIT_MAX, UPLOADS_BYTES_MAX};
 use crate::{
+    api::{Api, JSON_BYTES_MAX},
     lifecycle::{Lifecycle, Phase},
+    limited::Limit,
     problem::Error,
 };
 
@@ -32,11 +39,20 @@ pub const LINGER_MAX: Duration = Duration::from_secs(5);
 /// How long an upload may pause.
 pub const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// How long a body is waited for in all, usually: 16 MiB at half a megabit a second.
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 /// A request's body, piece by piece.
 pub(crate) struct Upload<B: RequestBody = Incoming> {
     body: Lingering<B>,
     lifecycle: Lifecycle,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    timeout: Duration,
+    // How long it has been waited for; what the server does in between is not its sender's.
+    waited: Duration,
+    received: usize,
+    room: Room,
+    gives_way: Arc<GivesWay>,
 }
 
 /// The body of a request.
@@ -48,37 +64,64 @@ pub(crate) trait RequestBody:
 impl<B: HttpBody<Data = Bytes, Error: Display + Send> + Send + Unpin + 'static> RequestBody for B {}
 
 impl<B: RequestBody> Upload<B> {
-    pub(crate) fn new(body: Lingering<B>, lifecycle: &Lifecycle) -> Self {
-        let stop = Box::pin(lifecycle.stop_signal());
-        Self { body, lifecycle: lifecycle.clone(), stop }
+    pub(crate) fn new(body: Lingering<B>, api: &Api) -> Self {
+        Self::within(body, &api.lifecycle, &api.rooms, api.settings.upload_timeout)
+    }
+
+    fn within(body: Lingering<B>, lifecycle: &Lifecycle, rooms: &Rooms, timeout: Duration) -> Self {
+        let (stop, lifecycle) = (Box::pin(lifecycle.stop_signal()), lifecycle.clone());
+        let ((room, gives_way), waited) = (rooms.enter(), Duration::ZERO);
+        Self { body, lifecycle, stop, timeout, waited, received: 0, room, gives_way }
     }
 
     /// The next piece, never empty, or `None` at the end.
     ///
     /// # Errors
-    /// When a stop begins, when nothing comes for [`UPLOAD_PAUSE_MAX`], and when the body breaks off.
+    /// When a stop begins, when nothing comes for [`UPLOAD_PAUSE_MAX`] or it takes too long in all, when there is no room
+    /// for it, and when it breaks off.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.lifecycle.phase() == Phase::Draining {
                 self.lifecycle.gate()?;
             }
+            // No body keeps more than this: of lines, the answer to each is about as long as the line.
+            let bytes =
+                (self.received + STEP_BYTES).next_multiple_of(STEP_BYTES).min(JSON_BYTES_MAX);
+            let pause_max = UPLOAD_PAUSE_MAX.min(self.timeout.saturating_sub(self.waited));
+            let (room, body, waited) = (&mut self.room, &mut self.body, &mut self.waited);
+            let read = async {
+                room.have(bytes).await?;
+                let began = Instant::now();
+                let frame = timeout(pause_max, body.frame()).await;
+                *waited += began.elapsed();
+                Ok::<_, Error>(frame)
+            };
             let frame = tokio::select! {
                 biased;
                 // Nearly always it is there already.
-                frame = timeout(UPLOAD_PAUSE_MAX, self.body.frame()) => frame,
+                frame = read => frame?,
                 () = &mut self.stop => continue,
+                () = self.gives_way.notified() => return Err(busy()),
             };
             match frame {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Ok(Some(data)),
+                    Ok(data) if !data.is_empty() => {
+                        self.received += data.len();
+                        return Ok(Some(data));
+                    }
                     // Trailers, or nothing.
                     Ok(_) | Err(_) => {}
                 },
                 Ok(Some(Err(error))) => return Err(broken(format!("the body broke off: {error}"))),
                 Ok(None) => return Ok(None),
                 Err(_) => {
-                    let seconds = UPLOAD_PAUSE_MAX.as_secs();
-                    return Err(broken(format!("the body paused for more than {seconds} s")));
+                    Limit::UploadTime.met();
+                    let (what, max) = if pause_max < UPLOAD_PAUSE_MAX {
+                        ("took", self.timeout)
+                    } else {
+                        ("paused for", UPLOAD_PAUSE_MAX)
+                    };
+                    return Err(broken(format!("the body {what} more than {} s", max.as_secs())));
                 }
             }
         }
@@ -204,7 +247,7 @@ async fn read_on(mut body: impl RequestBody) {
 mod tests {
     use std::{convert::Infallible, sync::atomic::AtomicUsize};
 
-    use futures_util::{Stream, StreamExt as _, stream};
+    use futures_util::{Stream, StreamExt as _, stream, stream::BoxStream};
     use http_body_util::StreamBody;
     use tokio::time::{Instant, sleep};
 
@@ -231,11 +274,64 @@ mod tests {
     async fn an_upload_may_pause_for_30_s_and_no_longer() {
         let life = Lifecycle::new(Duration::from_secs(10));
         let tick = Duration::from_millis(5);
-        let mut upload = Upload::new(pausing(UPLOAD_PAUSE_MAX - tick), &life);
+        let rooms = Rooms::new(JSON_BYTES_MAX);
+        let of = |body| Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT);
+        let mut upload = of(pausing(UPLOAD_PAUSE_MAX - tick));
         assert_eq!(upload.all(2).await.unwrap(), b"xx");
-        let mut upload = Upload::new(pausing(UPLOAD_PAUSE_MAX + tick), &life);
+        let mut upload = of(pausing(UPLOAD_PAUSE_MAX + tick));
         let Err(Error::Invalid(violations)) = upload.all(2).await else { panic!("it is refused") };
         assert_eq!(violations.into_texts(), ["the body paused for more than 30 s"]);
+    }
+
+    /// A body of `count` pieces, one every 20 s.
+    fn trickling(count: usize) -> Lingering<impl RequestBody> {
+        let body = body_of(stream::unfold(0, move |piece| async move {
+            sleep(Duration::from_secs(20)).await;
+            (piece < count).then(|| (Bytes::from_static(b"x"), piece + 1))
+        }));
+        Lingering::wrap(body, &HeaderMap::new()).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_may_take_as_long_as_is_set_and_the_servers_own_time_does_not_count() {
+        let life = Lifecycle::new(Duration::from_secs(10));
+        let rooms = Rooms::new(JSON_BYTES_MAX);
+        let tick = Duration::from_millis(5);
+        // The end takes 20 s too.
+        let all = Duration::from_secs(20 * 10);
+        let mut upload = Upload::within(trickling(9), &life, &rooms, all + tick);
+        for _ in 0..9 {
+            assert!(upload.next().await.unwrap().is_some());
+            sleep(all).await;
+        }
+        assert_eq!(upload.next().await.unwrap(), None);
+        let mut upload = Upload::within(trickling(9), &life, &rooms, all - tick);
+        let Err(Error::Invalid(violations)) = upload.all(9).await else { panic!("it is refused") };
+        assert_eq!(violations.into_texts(), ["the body took more than 199 s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_largest_body_fits_into_the_least_room_and_of_two_one_gives_way() {
+        let life = Lifecycle::new(Duration::from_secs(10));
+        let rooms = Rooms::new(JSON_BYTES_MAX);
+        let of = |pieces: BoxStream<'static, Bytes>| {
+            let (body, _) = Lingering::wrap(body_of(pieces), &HeaderMap::new());
+            Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT)
+        };
+        let large = || {
+            let pieces = stream::repeat(Bytes::from_static(&[b'x'; 16 * 1024]));
+            pieces.take(JSON_BYTES_MAX / (16 * 1024)).boxed()
+        };
+        assert_eq!(of(large()).all(JSON_BYTES_MAX).await.unwrap().len(), JSON_BYTES_MAX);
+        // One that has sent next to nothing, and one that needs all there is.
+        let one = stream::once(async { Bytes::from_static(b"x") });
+        let mut silent = of(one.chain(stream::pending()).boxed());
+        assert!(silent.next().await.unwrap().is_some());
+        let silent = tokio::spawn(async move { silent.all(2).await });
+        tokio::task::yield_now().await;
+        let mut upload = of(large());
+        assert_eq!(upload.all(JSON_BYTES_MAX).await.unwrap().len(), JSON_BYTES_MAX);
+        assert!(matches!(silent.await.unwrap(), Err(Error::Busy)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,14 @@ pub(crate) struct Settings {
     pub http2_streams_max: u32,
     /// How many requests an HTTP/2 peer may take back before they are looked at.
     pub http2_resets_max: usize,
+    /// How long a request's body is waited for in all.
+    pub upload_timeout: Duration,
+    /// How much memory the bodies of all requests may have together.
+    pub uploads_bytes_max: usize,
+    /// How many requests a second one client may make.
+    pub client_requests_max: u32,
+    /// How many streams one client may have open.
+    pub client_streams_max: u32,
     /// How long a stop may take.
     pub drain: Duration,
     /// Who may read what.
@@ -108,6 +116,14 @@ impl Settings {
                 .value(Key::Http2StreamsMax, kinds::count(kinds::HTTP2_STREAMS_MAX)),
             http2_resets_max: sources
                 .value(Key::Http2ResetsMax, kinds::count(kinds::HTTP2_RESETS_MAX)),
+            upload_timeout: sources
+                .value(Key::UploadTimeout, kinds::duration(kinds::UPLOAD_TIMEOUT)),
+            uploads_bytes_max: sources
+                .value(Key::UploadsBytesMax, kinds::bytes(kinds::UPLOADS_BYTES_MAX)),
+            client_requests_max: sources
+                .value(Key::ClientRequestsMax, kinds::count(kinds::CLIENT_REQUESTS_MAX)),
+            client_streams_max: sources
+                .value(Key::ClientStreamsMax, kinds::count(kinds::CLIENT_STREAMS_MAX)),
             drain: sources.value(Key::Drain, kinds::duration(kinds::DRAIN)),
             auth: Auth::read(&mut sources),
             log_level: sources.value(Key::LogLevel, kinds::log_level),

@@ -60,11 +60,12 @@ const PARSED_INLINE_BYTES_MAX: usize = 128 * 1024;
 )]
 pub(crate) async fn append(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
-    let admitted = api.settings.admission.publisher(Asking::of(&request, peer)).await?;
+    let admitted =
+        api.settings.admission.publisher(Asking::of(&request, peer), &api.limits).await?;
     let (head, body) = request.into_parts();
     must_accept(&head.headers, JSON)?;
     let is_lines = content_type(&head.headers)?;
-    let mut upload = Upload::new(body, &api.lifecycle);
+    let mut upload = Upload::new(body, api);
     let answer = if is_lines {
         lines::append(log, &admitted.grant, &head, &mut upload).await?
     } else {

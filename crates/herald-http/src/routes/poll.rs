@@ -47,7 +47,7 @@ pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) async fn poll(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let headers = request.headers();
-    let admitted = api.settings.admission.reader(Asking::of(&request, peer)).await?;
+    let admitted = api.settings.admission.reader(Asking::of(&request, peer), &api.limits).await?;
     must_accept(headers, JSON)?;
     let query = parse(&request)?;
     let cursor = Cursor::new(admitted.grant.narrow(query.her_ids)?, query.after);

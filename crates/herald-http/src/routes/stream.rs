@@ -45,7 +45,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(crate) async fn stream(api: &Api, request: &Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let Admitted { grant, client } =
-        api.settings.admission.reader(Asking::of(request, peer)).await?;
+        api.settings.admission.reader(Asking::of(request, peer), &api.limits).await?;
     // Unlike elsewhere, saying nothing is not enough: the page requires the header.
     if accept::accepts(request.headers(), EVENT_STREAM) != Some(true) {
         return Err(Error::NotAcceptable { produced: "text/event-stream" });
@@ -57,14 +57,15 @@ pub(crate) async fn stream(api: &Api, request: &Request, peer: Peer) -> Result<R
     let body = if request.method() == Method::HEAD {
         Body::empty()
     } else {
-        let (mut ends_at, mut permit) = (api.stream_ends_at(), None);
+        let (mut ends_at, mut permit, mut slot) = (api.stream_ends_at(), None, None);
         if let Some(client) = client {
+            slot = Some(api.limits.open_stream(&client.id)?);
             ends_at = ends_at.min(client.expires);
             permit = Some(api.settings.admission.permit(client.holder, receivers));
         }
         let heartbeat = api.settings.heartbeat;
         let settings = StreamSettings { source_system: &source_system, heartbeat, ends_at, permit };
-        Body::stream(Stream::new(log.clone(), cursor, &api.streams, settings))
+        Body::stream(Stream::new(log.clone(), cursor, &api.streams, settings), slot)
     };
     let mut response = Response::new(body);
     let answer = response.headers_mut();

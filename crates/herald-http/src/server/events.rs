@@ -11,7 +11,6 @@ use std::{
     time::SystemTime,
 };
 
-use herald_feed::Stream;
 use herald_types::wire::Events;
 use http::{
     HeaderMap, Response,
@@ -22,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
 use super::{connection::OpenConnection, io::Guarded, requests::Running, signal::Listener};
-use crate::body::{Body, stream_broke};
+use crate::body::{Body, ClientStream, stream_broke};
 
 /// Room for a chunk's length in hexadecimal digits and the end of its line.
 const CHUNK_HEAD_BYTES: usize = 10;
@@ -37,7 +36,7 @@ pin_project! {
     /// Writes one stream to its end.
     pub(super) struct EventWriter<R> {
         io: Guarded,
-        stream: Box<Stream>,
+        stream: Box<ClientStream>,
         // What is being written; nothing is kept while there is nothing to write.
         out: Vec<u8>,
         written: usize,
@@ -113,7 +112,7 @@ impl<R> Future for EventWriter<R> {
             this.out.clear();
             this.out.resize(CHUNK_HEAD_BYTES, 0);
             let mut events = Events(std::mem::take(this.out));
-            let polled = this.stream.poll_events(cx, &mut events);
+            let polled = this.stream.stream.poll_events(cx, &mut events);
             *this.out = events.0;
             match polled {
                 Poll::Ready(Ok(true)) => *this.written = frame(this.out),

@@ -1,5 +1,8 @@
 //! Bodies that are too much, too slow or cut off: the answer arrives all the same.
 
+use std::time::Duration;
+
+use herald_http::api::{ApiSettings, JSON_BYTES_MAX};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -7,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    herald::{Herald, draft},
+    herald::{Herald, draft, quiet},
     serving::{PATIENCE, read_to_end, read_until},
 };
 
@@ -109,4 +112,41 @@ async fn a_connection_goes_on_after_an_error_whose_body_was_read() {
     assert!(read_until(&mut socket, "}").await.starts_with("HTTP/1.1 400 "));
     socket.write_all(b"GET /ping HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     assert!(read_until(&mut socket, "}").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_gives_its_room_to_one_that_does() {
+    let settings = ApiSettings { uploads_bytes_max: JSON_BYTES_MAX, ..quiet() };
+    let herald = Herald::start_with(settings);
+    // All the room there is, by a body whose last byte is missing.
+    let headers = format!("content-type: application/json\r\ncontent-length: {JSON_BYTES_MAX}\r\n");
+    let mut hog = begin(&herald, &headers, &vec![b' '; JSON_BYTES_MAX - 1]).await;
+    // The first ones may find room that it has not taken yet.
+    while timeout(Duration::from_millis(20), hog.readable()).await.is_err() {
+        timeout(PATIENCE, herald.append(&[draft(1)])).await.expect("it has room");
+    }
+    let answer = read_until(&mut hog, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 5\r\n") && answer.contains("problem:busy"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_ends_when_its_time_is_over() {
+    let settings = ApiSettings { upload_timeout: Duration::from_millis(300), ..quiet() };
+    let herald = Herald::start_with(settings);
+    for headers in [NDJSON, "content-type: application/json\r\n"] {
+        let headers = format!("{headers}content-length: 100000\r\n");
+        let mut socket = begin(&herald, &headers, b"\n").await;
+        let mut sent = 0;
+        while sent < 10_000 && socket.write_all(b"\n").await.is_ok() {
+            sent += 1;
+            let answered = timeout(Duration::from_millis(5), socket.readable()).await;
+            if answered.is_ok() {
+                break;
+            }
+        }
+        let answer = read_until(&mut socket, "}").await;
+        assert!(answer.contains("the body took more than 0 s"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close\r\n"));
+    }
 }

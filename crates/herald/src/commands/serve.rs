@@ -7,6 +7,7 @@ use herald_feed::OpenStreams;
 use herald_http::{
     api::{Api, ApiSettings},
     lifecycle::Lifecycle,
+    limits::ClientLimits,
     metrics::Metrics,
     ops::Ops,
     server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings},
@@ -132,6 +133,12 @@ impl Starting {
                 heartbeat: settings.heartbeat,
                 stream_max_age: settings.stream_max_age,
                 admission: Arc::clone(&admission),
+                upload_timeout: settings.upload_timeout,
+                uploads_bytes_max: settings.uploads_bytes_max,
+                clients: ClientLimits {
+                    requests_per_second: settings.client_requests_max,
+                    streams_max: settings.client_streams_max,
+                },
             },
         ));
         let ops = Arc::new(Ops::new(lifecycle.clone(), metrics.clone().telling_of(streams)));

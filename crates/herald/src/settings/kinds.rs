@@ -40,6 +40,14 @@ pub(super) const CONNECTIONS_PER_ADDRESS_MAX: RangeInclusive<usize> = 1..=1_000_
 pub(super) const HTTP2_STREAMS_MAX: RangeInclusive<u32> = 1..=1000;
 /// Each costs a request that nobody waits for.
 pub(super) const HTTP2_RESETS_MAX: RangeInclusive<usize> = 1..=1000;
+/// Below, a slow network ends an upload; above, one that means no good keeps its memory.
+pub(super) const UPLOAD_TIMEOUT: RangeInclusive<Duration> = SECOND..=HOUR;
+/// Below, two of the largest bodies have no room; above is more than most machines have.
+pub(super) const UPLOADS_BYTES_MAX: RangeInclusive<usize> = 32 << 20..=64 << 30;
+/// A client must be able to ask at all; above, nobody is held back.
+pub(super) const CLIENT_REQUESTS_MAX: RangeInclusive<u32> = 1..=1_000_000;
+/// Likewise.
+pub(super) const CLIENT_STREAMS_MAX: RangeInclusive<u32> = 1..=1_000_000;
 /// 0 cuts everything at once.
 pub(super) const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 

@@ -128,6 +128,14 @@ settings! {
             "How many requests may run at once on one HTTP/2 connection");
         Http2ResetsMax: text("http2-resets-max", "COUNT", "20",
             "How many requests an HTTP/2 peer may take back before they are looked at");
+        UploadTimeout: text("upload-timeout", "DURATION", "5m",
+            "How long a request's body is waited for in all");
+        UploadsBytesMax: text("uploads-bytes-max", "SIZE", "256MiB",
+            "How much memory the bodies of all requests may have together");
+        ClientRequestsMax: text("client-requests-max", "COUNT", "1000",
+            "How many requests a second one client may make, by its token; twice as many at once");
+        ClientStreamsMax: text("client-streams-max", "COUNT", "1000",
+            "How many streams one client may have open, by its token");
         Drain: text("drain", "DURATION", "10s",
             "How long a stop may take");
     }

@@ -18,6 +18,10 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::ConnectionsPerAddressMax => ["10", "none", "30"],
         Key::Http2StreamsMax => ["1", "2", "3"],
         Key::Http2ResetsMax => ["4", "5", "6"],
+        Key::UploadTimeout => ["1m", "2m", "3m"],
+        Key::UploadsBytesMax => ["32MiB", "33MiB", "34MiB"],
+        Key::ClientRequestsMax => ["7", "8", "9"],
+        Key::ClientStreamsMax => ["10", "11", "12"],
         Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
         Key::Log => ["local", "local", "local"],
@@ -127,6 +131,11 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.connections_per_address_max, limits.connections_per_address_max);
     assert_eq!(settings.http2_streams_max, limits.http2_streams_max);
     assert_eq!(settings.http2_resets_max, limits.http2_resets_max);
+    let api = herald_http::api::ApiSettings::default();
+    assert_eq!(settings.upload_timeout, api.upload_timeout);
+    assert_eq!(settings.uploads_bytes_max, api.uploads_bytes_max);
+    assert_eq!(settings.client_requests_max, api.clients.requests_per_second);
+    assert_eq!(settings.client_streams_max, api.clients.streams_max);
     assert_eq!(settings.drain, Duration::from_secs(10));
     assert_eq!(settings.auth, Auth::None);
 }
@@ -300,6 +309,7 @@ fn durations_have_bounds() {
         ("--proof-age-max", ["0s", "5m"], ["301s", "1h"]),
         ("--keys-interval", ["1s", "1d"], ["999ms", "25h"]),
         ("--keys-pause", ["1s", "1h"], ["999ms", "2h"]),
+        ("--upload-timeout", ["1s", "1h"], ["999ms", "1h1ms"]),
         ("--drain", ["0s", "1h"], ["1h1ms", "2h"]),
     ] {
         for value in inside {
@@ -314,8 +324,10 @@ fn durations_have_bounds() {
 
 #[test]
 fn sizes_have_bounds() {
-    for (flag, inside, outside) in [("--head-bytes-max", ["32KiB", "1MiB"], ["32767B", "1048577B"])]
-    {
+    for (flag, inside, outside) in [
+        ("--head-bytes-max", ["32KiB", "1MiB"], ["32767B", "1048577B"]),
+        ("--uploads-bytes-max", ["32MiB", "64GiB"], ["31MiB", "65GiB"]),
+    ] {
         for value in inside {
             assert!(read(&args(&[flag, value]), &[], None).is_ok(), "{flag} {value}");
         }
@@ -333,6 +345,8 @@ fn counts_have_bounds() {
         ("--connections-per-address-max", ["1", "1000000"], ["0", "1000001"]),
         ("--http2-streams-max", ["1", "1000"], ["0", "1001"]),
         ("--http2-resets-max", ["1", "1000"], ["0", "1001"]),
+        ("--client-requests-max", ["1", "1000000"], ["0", "1000001"]),
+        ("--client-streams-max", ["1", "1000000"], ["0", "1000001"]),
         ("--replays-max", ["1000", "100000000"], ["999", "100000001"]),
     ] {
         for value in inside {
