@@ -16,6 +16,7 @@ use crate::{
     fetch::{FETCH_TIMEOUT, FetchError, Fetched, Fetcher, InvalidUrl, trusted_url},
     key_set::{InvalidKeySet, KeySet},
     object,
+    token::without_slash,
 };
 
 /// Fetches of an issuer's keys, by outcome.
@@ -25,6 +26,8 @@ pub const KEY_FETCHES: &str = "herald_auth_key_fetches_total";
 const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
 /// How large the two documents may be.
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// How much of another issuer's name is logged.
+const FOUND_CHARS_MAX: usize = 200;
 /// How soon the keys are asked for again while there are none.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -53,7 +56,9 @@ pub struct IssuerKeys(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    issuer: Url,
+    // As it is written in the settings, without a slash at its end: what the issuer calls itself is compared with that.
+    issuer: String,
+    discovery: Url,
     fetcher: Fetcher,
     settings: KeysSettings,
     // Read for every call, so that no call waits for one that fetches.
@@ -72,7 +77,7 @@ enum RefreshError {
     Fetch { url: Url, source: FetchError },
     #[error("{url} is no discovery document")]
     Discovery { url: Url },
-    #[error("{url} says that the issuer is {found}")]
+    #[error("{url} says that the issuer is {found:?}")]
     Issuer { url: Url, found: String },
     #[error("the jwks_uri of {url} is not used")]
     KeysUrl { url: Url, source: InvalidUrl },
@@ -105,10 +110,14 @@ impl IssuerKeys {
     /// # Errors
     /// [`InvalidIssuer`] for an address that is not trusted.
     pub fn new(issuer: &str, settings: KeysSettings) -> Result<Self, InvalidIssuer> {
-        let issuer = trusted_url(issuer)?;
-        let fetcher = Fetcher::new(&issuer).map_err(InvalidIssuer::Http)?;
+        let url = trusted_url(issuer)?;
+        let fetcher = Fetcher::new(&url).map_err(InvalidIssuer::Http)?;
+        let discovery = format!("{}/{DISCOVERY_PATH}", url.as_str().trim_end_matches('/'));
+        let discovery = discovery.parse().map_err(|_| InvalidUrl::Form)?;
+        let issuer = without_slash(issuer).to_owned();
         Ok(Self(Arc::new(Inner {
             issuer,
+            discovery,
             fetcher,
             settings,
             keys: ArcSwapOption::empty(),
@@ -190,14 +199,13 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self) -> Result<KeySet, RefreshError> {
-        let issuer = self.0.issuer.as_str().trim_end_matches('/');
-        let url = format!("{issuer}/{DISCOVERY_PATH}").parse::<Url>();
-        let url = url.expect("an address with a path behind it");
+        let url = self.0.discovery.clone();
         let body = self.get(&url).await?;
         let discovery: Discovery =
             object::from_slice(&body).map_err(|_| RefreshError::Discovery { url: url.clone() })?;
-        if discovery.issuer.trim_end_matches('/') != issuer {
-            return Err(RefreshError::Issuer { url, found: discovery.issuer });
+        if without_slash(&discovery.issuer) != self.0.issuer {
+            let found = discovery.issuer.chars().take(FOUND_CHARS_MAX).collect();
+            return Err(RefreshError::Issuer { url, found });
         }
         let url = match trusted_keys_url(&discovery.jwks_uri) {
             Ok(keys_url) => keys_url,

@@ -187,7 +187,8 @@ fn check_lifetime(claims: &Claims, skew: Duration, now: Timestamp) -> Result<Tim
     Ok(exp.and_then(|exp| Timestamp::from_duration(exp).ok()).unwrap_or(Timestamp::MAX))
 }
 
-fn without_slash(issuer: &str) -> &str {
+/// Whether an issuer's name ends in a slash, no two places agree.
+pub(crate) fn without_slash(issuer: &str) -> &str {
     issuer.strip_suffix('/').unwrap_or(issuer)
 }
 

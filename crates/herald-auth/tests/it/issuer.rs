@@ -281,6 +281,37 @@ async fn a_key_that_was_withdrawn_is_not_believed_after_the_next_refresh() {
 }
 
 #[tokio::test]
+async fn the_issuer_is_compared_as_it_is_written_in_the_settings() {
+    let site = Site::start().await;
+    let port = site.url("").rsplit_once(':').unwrap().1.to_owned();
+    let issuer = format!("http://LOCALHOST:{port}");
+    site.put(DISCOVERY, discovery(&issuer, &site.url(KEYS)));
+    site.put(KEYS, Answer::json(key_set_text(&[&new_key("k1")])));
+    let keys = IssuerKeys::new(&issuer, KeysSettings::default()).unwrap();
+    let fresh = keys.clone();
+    tokio::spawn(async move { fresh.keep_fresh().await });
+    keys.known().await;
+}
+
+#[test]
+fn an_issuer_is_an_https_url_or_on_loopback() {
+    let outcome = |url: &str| IssuerKeys::new(url, KeysSettings::default()).map(drop);
+    for url in [
+        "https://sts.example.no",
+        "http://127.0.0.1:1/",
+        "https://sts.example.no/x/",
+        " https://a ",
+    ] {
+        assert!(outcome(url).is_ok(), "{url}");
+    }
+    for url in
+        ["http://sts.example.no", "sts.example.no", "", "https://", "https://a?b", "https://u@a"]
+    {
+        assert!(outcome(url).is_err(), "{url}");
+    }
+}
+
+#[tokio::test]
 async fn an_issuer_with_a_path_is_asked_below_it() {
     let site = Site::start().await;
     site.put(
