@@ -90,7 +90,7 @@ impl Issuer {
     }
 }
 
-fn discovery(issuer: &str, keys: &str) -> Answer {
+pub(crate) fn discovery(issuer: &str, keys: &str) -> Answer {
     Answer::json(json!({"issuer": issuer, "jwks_uri": keys}).to_string())
 }
 
@@ -210,6 +210,24 @@ async fn a_slow_issuer_holds_a_caller_no_longer_than_one_fetch_may_take() {
     assert_eq!(refusal(calling.await.unwrap()), Some(Check::TokenKey));
     // And the keys that are known stay in force meanwhile and after.
     assert_eq!(issuer.outcome(&issuer.parties.issuer).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_goes_on_for_a_call_that_waits_for_a_key() {
+    let _clock = hold_clock();
+    let issuer = Arc::new(Issuer::known().await);
+    let new = new_key("k2");
+    let permits = Arc::new(Semaphore::new(0));
+    let keys = Answer::json(key_set_text(&[&new]));
+    issuer.site.put(KEYS, Answer::When(permits.clone(), Box::new(keys)));
+    advance(MINUTE).await;
+    let expires = now().as_second() + 2 - 5;
+    let (calling, token) = (issuer.clone(), issuer.token(&new, &json!({ "exp": expires })));
+    let calling = tokio::spawn(async move { calling.call(&token, now()).await });
+    issuer.site.asked(KEYS, 2).await;
+    advance(Duration::from_secs(3)).await;
+    permits.add_permits(1);
+    assert_eq!(refusal(calling.await.unwrap()), Some(Check::TokenLifetime));
 }
 
 #[tokio::test(start_paused = true)]

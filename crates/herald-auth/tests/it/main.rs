@@ -4,6 +4,7 @@
 
 mod issuer;
 mod proof;
+mod replay;
 mod secrets;
 mod site;
 mod support;
