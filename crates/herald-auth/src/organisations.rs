@@ -137,10 +137,24 @@ impl fmt::Debug for Organisations {
     }
 }
 
-/// A document that is not what it should be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it must be a JSON object with an array of HER-ids for each organisation number: {0}")]
-pub struct InvalidOrganisations(String);
+/// A document that is not what it should be. It says where, and repeats nothing: the file may be the wrong one, and a
+/// secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOrganisations {
+    /// It is something else.
+    #[error(
+        "it must be a JSON object with an array of HER-ids for each organisation number: it is not at line {line}, column {column}"
+    )]
+    Form {
+        /// From 1.
+        line: usize,
+        /// From 1, in bytes.
+        column: usize,
+    },
+    /// One of two answers would have to be guessed.
+    #[error("an organisation is there twice")]
+    Twice,
+}
 
 impl Default for Organisations {
     fn default() -> Self {
@@ -181,14 +195,20 @@ impl Organisations {
         self.0.changes.subscribe()
     }
 
-    /// Takes `document` from now on.
+    /// Takes `document` from now on. If it says what the last one said, nothing has changed.
     ///
     /// # Errors
     /// [`InvalidOrganisations`] says what is wrong; the last good one stays in force.
     pub fn replace(&self, document: &[u8]) -> Result<(), InvalidOrganisations> {
-        let read = serde_json::from_slice::<Document>(document)
-            .map_err(|error| InvalidOrganisations(error.to_string()))?;
-        self.0.her_ids.store(Some(Arc::new(read.0)));
+        let read = serde_json::from_slice::<Document>(document).map_err(|error| {
+            InvalidOrganisations::Form { line: error.line(), column: error.column() }
+        })?;
+        let known = read.0.ok_or(InvalidOrganisations::Twice)?;
+        // Who looks again at what they granted has nothing to find.
+        if self.0.her_ids.load().as_deref() == Some(&known) {
+            return Ok(());
+        }
+        self.0.her_ids.store(Some(Arc::new(known)));
         self.0.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
@@ -225,7 +245,7 @@ impl Organisations {
             match self.read(source).await {
                 Ok(()) => last_failure = None,
                 Err(error) => {
-                    let failure = error.to_string();
+                    let failure = with_causes(&error);
                     if last_failure.as_ref() != Some(&failure) {
                         let kept = self.is_known();
                         warn!(
@@ -241,6 +261,12 @@ impl Organisations {
     }
 }
 
+/// An error's text and those of its causes: two failures of one source differ only there.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Why the organisations could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadOrganisationsError {
@@ -252,8 +278,8 @@ pub enum ReadOrganisationsError {
     Invalid(String, #[source] InvalidOrganisations),
 }
 
-/// The document, read so that a number given twice is an error and not a guess.
-struct Document(HashMap<String, HerIdSet>);
+/// The document; `None` when a number is there twice.
+struct Document(Option<HashMap<String, HerIdSet>>);
 
 impl<'de> serde::Deserialize<'de> for Document {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -269,13 +295,11 @@ impl<'de> serde::Deserialize<'de> for Document {
                 self,
                 mut map: A,
             ) -> Result<Document, A::Error> {
-                let mut known = HashMap::new();
+                let (mut known, mut twice) = (HashMap::new(), false);
                 while let Some((number, her_ids)) = map.next_entry::<String, Vec<HerId>>()? {
-                    if known.insert(number, her_ids.into_iter().collect()).is_some() {
-                        return Err(serde::de::Error::custom("an organisation is there twice"));
-                    }
+                    twice |= known.insert(number, her_ids.into_iter().collect()).is_some();
                 }
-                Ok(Document(known))
+                Ok(Document((!twice).then_some(known)))
             }
         }
         deserializer.deserialize_map(Visitor)

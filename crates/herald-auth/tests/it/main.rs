@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod issuer;
+mod logs;
+mod organisations;
 mod proof;
 mod replay;
 mod secrets;

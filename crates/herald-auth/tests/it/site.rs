@@ -80,6 +80,11 @@ impl Site {
         heads.wait_for(|heads| count(heads, path) >= times).await.unwrap();
     }
 
+    /// The head of the last request.
+    pub(crate) fn last_head(&self) -> String {
+        self.shared.heads.borrow().last().cloned().unwrap_or_default()
+    }
+
     /// One request on each connection: a client that is cut off in the middle of a body does not come back to it.
     async fn serve(self, mut connection: TcpStream) -> Option<()> {
         let mut head = Vec::new();
