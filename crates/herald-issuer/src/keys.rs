@@ -15,7 +15,7 @@ pub const OLD_KEYS_MAX: usize = 15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// RSA keys cannot be made here.
-    #[error("no key for {0} can be made here: give one")]
+    #[error("a key for {0} cannot be made here and must be given")]
     Given(Algorithm),
     /// A given key is for something else.
     #[error("a signing key is of a kind that {0} does not take")]
@@ -65,18 +65,7 @@ impl SigningKey {
     }
 
     fn generate(algorithm: Algorithm) -> Result<Arc<Self>, KeyError> {
-        let kind = match algorithm {
-            Algorithm::Es256 => KeyKind::P256,
-            Algorithm::Es384 => KeyKind::P384,
-            Algorithm::Es512 => KeyKind::P521,
-            Algorithm::Rs256
-            | Algorithm::Rs384
-            | Algorithm::Rs512
-            | Algorithm::Ps256
-            | Algorithm::Ps384
-            | Algorithm::Ps512 => return Err(KeyError::Given(algorithm)),
-        };
-        Self::new(PrivateKey::generate(kind)?, Some(algorithm))
+        Self::new(PrivateKey::generate(kind_of(algorithm)?)?, Some(algorithm))
     }
 
     /// As it is published.
@@ -88,6 +77,21 @@ impl SigningKey {
         jwk.insert("use".to_owned(), "sig".into());
         jwk.insert("alg".to_owned(), self.algorithm.name().into());
         jwk.into()
+    }
+}
+
+/// The kind of key that is made for `algorithm`.
+pub(crate) const fn kind_of(algorithm: Algorithm) -> Result<KeyKind, KeyError> {
+    match algorithm {
+        Algorithm::Es256 => Ok(KeyKind::P256),
+        Algorithm::Es384 => Ok(KeyKind::P384),
+        Algorithm::Es512 => Ok(KeyKind::P521),
+        Algorithm::Rs256
+        | Algorithm::Rs384
+        | Algorithm::Rs512
+        | Algorithm::Ps256
+        | Algorithm::Ps384
+        | Algorithm::Ps512 => Err(KeyError::Given(algorithm)),
     }
 }
 

@@ -8,6 +8,7 @@ mod assertion;
 mod authority;
 mod clients;
 mod form;
+mod home;
 mod issuer;
 mod keys;
 mod nonces;
@@ -23,6 +24,7 @@ pub use clients::{
     CLIENT_FILE_BYTES_MAX, CLIENT_ID_CHARS_MAX, Client, ClientSource, InvalidClients, LIFETIME_MAX,
     UnreadableClients,
 };
+pub use home::{HOME_CLIENT, HOME_HER_IDS, HOME_ORGANISATION, HOME_SCOPES, Home, HomeError};
 pub use issuer::{Issuer, StartError};
 pub use keys::{CannotRotate, KEY_GRACE, KeyError, OLD_KEYS_MAX};
 pub use nonces::NoRandomNumbers;

@@ -59,6 +59,14 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if shown(c) { c } else { '?' }).collect()
 }
 
+/// An error and what caused it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

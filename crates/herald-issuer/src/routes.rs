@@ -12,7 +12,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
-use crate::{authority::Authority, refusal::Refusal, token};
+use crate::{
+    authority::Authority,
+    refusal::{Refusal, chain},
+    token,
+};
 
 /// What the issuer is and where everything else is (OpenID Connect Discovery).
 pub const CONFIGURATION_PATH: &str = "/.well-known/openid-configuration";
@@ -118,13 +122,6 @@ fn control(
             let description = json!({"error": "conflict", "error_description": description});
             json(StatusCode::CONFLICT, &description)
         }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

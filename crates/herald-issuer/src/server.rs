@@ -1,6 +1,6 @@
 //! The port: connections and requests, all of them bounded.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{MissedTickBehavior, interval_at, sleep, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
-use crate::{authority::Authority, routes};
+use crate::{authority::Authority, refusal::chain, routes};
 
 /// How many bytes a request's head may have: the proof is in it.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -38,10 +38,10 @@ pub(crate) async fn serve(
     rotate_every: Option<Duration>,
 ) {
     let mut connections = JoinSet::new();
-    let mut rotation = rotate_every.map(|every| {
-        let mut rotation = interval_at(tokio::time::Instant::now() + every, every);
+    let mut rotation = rotate_every.filter(|every| !every.is_zero()).and_then(|every| {
+        let mut rotation = interval_at(Instant::now().checked_add(every)?, every);
         rotation.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        rotation
+        Some(rotation)
     });
     let mut is_short = false;
     loop {
@@ -61,13 +61,23 @@ pub(crate) async fn serve(
                 }
             },
             Some(_) = connections.join_next() => {}
-            () = async { rotation.as_mut().expect("there is one").tick().await; }, if rotation.is_some() => {
+            () = ticked(&mut rotation) => {
                 if let Err(error) = authority.rotate(Timestamp::now()) {
-                    warn!(%error, "could not rotate");
+                    warn!(error = chain(&error), "could not rotate");
                     rotation = None;
                 }
             }
         }
+    }
+}
+
+/// Waits for the next time, for ever if there is none.
+async fn ticked(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => pending().await,
     }
 }
 

@@ -45,7 +45,7 @@ pub struct IssuerSettings {
     pub audience: String,
     /// How long a token is valid, for clients that have no lifetime of their own; whole seconds, at least 1.
     pub lifetime: Duration,
-    /// The signing key changes so often; never by itself when none.
+    /// The signing key changes so often; never by itself when none, or nothing.
     pub rotate_every: Option<Duration>,
     /// A nonce is handed out for so long, and accepted for as long again; whole seconds, at least 1.
     pub nonce_period: Duration,

@@ -1,9 +1,14 @@
 //! What can be said on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, builder::ValueParser};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser, ValueParser},
+};
+use herald_auth::Algorithm;
 use herald_client::Client;
+use herald_issuer::{LIFETIME_MAX, TokenKind};
 use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
 use uuid::Uuid;
 
@@ -49,6 +54,8 @@ Examples:
     Demo(DemoArgs),
     #[command(subcommand)]
     Log(LogCommand),
+    #[command(subcommand)]
+    Dev(DevCommand),
     /// Print the OpenAPI document, as the server has it at /openapi.json.
     #[command(after_help = "\
 Examples:
@@ -228,6 +235,59 @@ pub(crate) struct LogCheckArgs {
     pub(crate) dir: PathBuf,
 }
 
+/// What only laptops and tests need.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  herald dev issuer")]
+pub(crate) enum DevCommand {
+    Issuer(Box<IssuerArgs>),
+}
+
+/// Run a small real token issuer, so that access can be tried with nothing from outside.
+///
+/// In its directory it makes, once, a signing key, a client with its own key, and a file of organisations, and prints the
+/// commands that use them. SIGHUP changes the signing key. It listens on loopback only.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald dev issuer
+  herald dev issuer --listen 127.0.0.1:8089 --dir /tmp/issuer --lifetime 30s --rotate-every 1m
+  herald dev issuer --clients clients.json --signing-key rsa.pem
+  curl -X POST http://127.0.0.1:8088/dev/rotate")]
+pub(crate) struct IssuerArgs {
+    /// Where to listen: a loopback address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8088")]
+    pub(crate) listen: SocketAddr,
+    /// Where its files are, and are made if they are missing.
+    #[arg(long, value_name = "DIR", default_value = "./herald-issuer")]
+    pub(crate) dir: PathBuf,
+    /// Use these clients and make no file; read again when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    pub(crate) clients: Option<PathBuf>,
+    /// Sign with this key, a private JWK or PEM; may be given again: a rotation takes the next.
+    #[arg(long = "signing-key", value_name = "FILE")]
+    pub(crate) signing_keys: Vec<PathBuf>,
+    /// What signs; RS and PS need --signing-key [default: what the key is for, ES256 for a key that is made].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) algorithm: Option<Algorithm>,
+    /// What the header of a token calls it.
+    #[arg(long, value_name = "TYPE", default_value = "JWT", value_parser = token_kind())]
+    pub(crate) typ: TokenKind,
+    /// What aud says.
+    #[arg(long, value_name = "NAME", default_value = "nhn:msh")]
+    pub(crate) audience: String,
+    /// How long tokens are valid, for clients that have no lifetime of their own.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = whole_seconds())]
+    pub(crate) lifetime: Duration,
+    /// Change the signing key so often [default: never].
+    #[arg(long, value_name = "TIME", value_parser = duration())]
+    pub(crate) rotate_every: Option<Duration>,
+    /// Hand out another nonce so often; one is accepted twice as long.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = whole_seconds())]
+    pub(crate) nonce_period: Duration,
+}
+
 /// Print a script that teaches a shell to complete herald's commands.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -245,6 +305,24 @@ fn duration() -> ValueParser {
         Ok(Duration::ZERO) => Err("must be more than nothing".to_owned()),
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
+    })
+}
+
+/// A time as tokens have it, at most a day.
+fn whole_seconds() -> ValueParser {
+    ValueParser::new(|text: &str| match crate::duration::parse(text) {
+        Ok(time) if time.is_zero() || time.subsec_nanos() > 0 || time > LIFETIME_MAX => {
+            Err("must be whole seconds, 1s to 1d".to_owned())
+        }
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+fn token_kind() -> impl TypedValueParser<Value = TokenKind> {
+    PossibleValuesParser::new(["JWT", "at+jwt"]).map(|name| match name.as_str() {
+        "JWT" => TokenKind::Jwt,
+        _ => TokenKind::AtJwt,
     })
 }
 

@@ -3,6 +3,7 @@
 mod append;
 mod completions;
 mod demo;
+mod dev;
 mod log_check;
 mod openapi;
 mod poll;
@@ -15,7 +16,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context as _;
 
 use crate::{
-    cli::{Command, DemoArgs, LogCommand},
+    cli::{Command, DemoArgs, DevCommand, LogCommand},
     logging, output,
 };
 
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Stream(args) => client(stream::run(args)),
         Command::Demo(args) => demo(args),
         Command::Log(LogCommand::Check(args)) => log_check::run(&args),
+        Command::Dev(DevCommand::Issuer(args)) => dev::issuer::run(*args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),
     };

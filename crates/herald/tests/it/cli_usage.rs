@@ -2,20 +2,20 @@
 
 use crate::support::cli::{Running, run};
 
-const COMMANDS: [&str; 8] =
-    ["serve", "append", "poll", "stream", "demo", "log", "openapi", "completions"];
+const COMMANDS: [&str; 9] =
+    ["serve", "append", "poll", "stream", "demo", "log", "dev", "openapi", "completions"];
 
 #[test]
 fn every_command_has_help_with_examples() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     insta::assert_snapshot!("help", help.stdout);
-    for command in COMMANDS {
-        let help = run(&[command, "--help"]);
+    for command in COMMANDS.into_iter().chain(["dev issuer"]) {
+        let help = run(&format!("{command} --help").split(' ').collect::<Vec<_>>());
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
         assert!(help.stdout.contains("Examples:"), "{command}");
         if command != "serve" {
-            insta::assert_snapshot!(format!("help-{command}"), help.stdout);
+            insta::assert_snapshot!(format!("help-{}", command.replace(' ', "-")), help.stdout);
         }
     }
 }
@@ -61,6 +61,20 @@ fn wrong_usage_is_exit_code_2_and_is_said_on_stderr() {
         "log",
         "log check",
         "completions nonsense",
+        "dev",
+        "dev issuer --listen 0.0.0.0:8088",
+        "dev issuer --listen [::]:8088",
+        "dev issuer --listen localhost",
+        "dev issuer --dir /tmp/x --clients /tmp/y",
+        "dev issuer --clients /no/such/file --algorithm RS256",
+        "dev issuer --algorithm none",
+        "dev issuer --algorithm HS256",
+        "dev issuer --typ jwt",
+        "dev issuer --lifetime 0s",
+        "dev issuer --lifetime 1500ms",
+        "dev issuer --lifetime 1d1s",
+        "dev issuer --nonce-period 1ms",
+        "dev issuer --rotate-every 0s",
     ] {
         let args: Vec<_> = args.split_whitespace().collect();
         let ended = run(&args);

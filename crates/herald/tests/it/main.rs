@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cli_append;
+mod cli_dev;
 mod cli_poll;
 mod cli_server;
 mod cli_stream;

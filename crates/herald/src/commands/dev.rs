@@ -1,0 +1,3 @@
+//! What only laptops and tests need.
+
+pub(super) mod issuer;
