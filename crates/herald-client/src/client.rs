@@ -21,6 +21,7 @@ use crate::{
     Appended, BODY_BYTES_MAX, ClientBuilder, Cursor, Error, Notification, Notifications, Pages,
     Problem, Refusal, SettingsError, TransportError,
     body::{read_answers, read_body, read_notifications, undecodable},
+    challenge::Challenge,
     drafts,
     retry::{self, Backoff},
 };
@@ -307,9 +308,11 @@ async fn refusal(answer: Response) -> Error {
     let status = answer.status();
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| retry::retry_after(text, SystemTime::now()));
+    let challenge = (status == StatusCode::UNAUTHORIZED)
+        .then(|| Challenge::read(answer.headers(), SystemTime::now()));
     let body = tokio::time::timeout(PROBLEM_TIMEOUT, read_body(answer, PROBLEM_BYTES_MAX)).await;
     let problem = body.ok().and_then(Result::ok).and_then(|body| Problem::parse(&body));
-    Error::Refused(Box::new(Refusal { status, retry_after, problem }))
+    Error::Refused(Box::new(Refusal { status, retry_after, problem, challenge }))
 }
 
 pub(crate) fn transport(error: reqwest::Error) -> Error {

@@ -213,8 +213,12 @@ mod tests {
             ]),
             ..Problem::default()
         };
-        let refusal =
-            Refusal { status: StatusCode::BAD_REQUEST, retry_after: None, problem: Some(problem) };
+        let refusal = Refusal {
+            status: StatusCode::BAD_REQUEST,
+            retry_after: None,
+            problem: Some(problem),
+            challenge: None,
+        };
         let error = batch.locate(Error::Refused(Box::new(refusal)));
         assert_eq!(
             error.to_string(),

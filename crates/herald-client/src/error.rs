@@ -7,7 +7,12 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{InvalidCursor, notification::Undecodable, sse};
+use crate::{
+    InvalidCursor,
+    challenge::{self, Challenge},
+    notification::Undecodable,
+    sse,
+};
 
 /// Why a call failed or a stream ended.
 ///
@@ -164,6 +169,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Its problem details, if it had any that could be read.
     pub problem: Option<Problem>,
+    /// Of a 401: what it says of token and proof.
+    pub(crate) challenge: Option<Challenge>,
 }
 
 impl Refusal {
@@ -180,18 +187,13 @@ impl std::error::Error for Refusal {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status)?;
-        let Some(problem) = &self.problem else { return Ok(()) };
-        let text = problem.detail.as_ref().or(problem.title.as_ref());
-        if let Some(text) = text {
-            write!(f, ": {text}")?;
+        if let Some(challenge) = &self.challenge {
+            write!(f, "{challenge}")?;
         }
-        if let Some(violations) = problem.validation_errors.as_ref().filter(|all| !all.is_empty()) {
-            write!(f, " ({})", violations.join("; "))?;
+        if let Some(problem) = &self.problem {
+            problem.write(f)?;
         }
-        if let Some(id) = &problem.request_id {
-            write!(f, " [request {id}]")?;
-        }
-        Ok(())
+        challenge::write_clock(f, self.challenge.as_ref().and_then(|it| it.clock_ahead))
     }
 }
 
@@ -217,6 +219,20 @@ impl Problem {
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         crate::notification::read_object(body).ok()
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.detail.as_ref().or(self.title.as_ref());
+        if let Some(text) = text {
+            write!(f, ": {text}")?;
+        }
+        if let Some(violations) = self.validation_errors.as_ref().filter(|all| !all.is_empty()) {
+            write!(f, " ({})", violations.join("; "))?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " [request {id}]")?;
+        }
+        Ok(())
     }
 }
 
@@ -264,7 +280,7 @@ mod tests {
     fn refusal(status: u16, body: &str) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
         let problem = Problem::parse(body.as_bytes());
-        Error::Refused(Box::new(Refusal { status, retry_after: None, problem }))
+        Error::Refused(Box::new(Refusal { status, retry_after: None, problem, challenge: None }))
     }
 
     #[test]

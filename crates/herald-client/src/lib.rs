@@ -50,6 +50,7 @@
 mod appended;
 mod body;
 mod builder;
+mod challenge;
 mod checkpoint;
 mod client;
 mod consumer;

@@ -97,7 +97,7 @@ fn page_of(offsets: &[u64], until: Option<u64>) -> Page {
 fn status(status: u16, retry_after: Option<u64>) -> Error {
     let status = StatusCode::from_u16(status).unwrap();
     let retry_after = retry_after.map(Duration::from_secs);
-    Error::Refused(Box::new(Refusal { status, retry_after, problem: None }))
+    Error::Refused(Box::new(Refusal { status, retry_after, problem: None, challenge: None }))
 }
 
 const CONNECTED: &str = "event: connected\ndata:\n\n";

@@ -315,7 +315,7 @@ fn ends_it(terminal: Terminal) -> Error {
 }
 
 fn refusal(status: StatusCode, retry_after: Option<Duration>) -> Error {
-    Error::Refused(Box::new(Refusal { status, retry_after, problem: None }))
+    Error::Refused(Box::new(Refusal { status, retry_after, problem: None, challenge: None }))
 }
 
 /// What the HTTP client says when there is no server: made by it, without a network.
