@@ -1,5 +1,7 @@
 //! The settings of a client, and what is made of them.
 
+#[cfg(feature = "helseid")]
+use std::sync::Arc;
 use std::{fmt, net::IpAddr, time::Duration};
 
 use reqwest::{Url, header::HeaderValue, redirect::Policy};
@@ -12,6 +14,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+#[cfg(feature = "helseid")]
+use crate::helseid::{self, HelseId, Session};
 use crate::{CONNECT_TIMEOUT, Client, SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError};
 
 /// Settings of a [`Client`] that has more of them than an address and a name.
@@ -24,6 +28,8 @@ pub struct ClientBuilder {
     trusted: Option<Vec<u8>>,
     #[cfg(feature = "tls")]
     identity: Option<(Vec<u8>, Vec<u8>)>,
+    #[cfg(feature = "helseid")]
+    credentials: Option<HelseId>,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -42,7 +48,17 @@ impl ClientBuilder {
             trusted: None,
             #[cfg(feature = "tls")]
             identity: None,
+            #[cfg(feature = "helseid")]
+            credentials: None,
         }
+    }
+
+    /// Signs in with these, and puts a token and a proof on each call. The server's address must then be `https://…`, unless it
+    /// is on this machine: who can read a call can read what it asks for.
+    #[cfg(feature = "helseid")]
+    pub fn credentials(mut self, credentials: HelseId) -> Self {
+        self.credentials = Some(credentials);
+        self
     }
 
     /// Trusts the certificates of `pem`, one or more, besides the system's; may be called again for more.
@@ -69,6 +85,46 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, SettingsError> {
         let base = parse_base(&self.url)?;
         let source_system = parse_source_system(&self.source_system)?;
+        let http = self.http(&base)?;
+        #[cfg(feature = "helseid")]
+        let session = self.session(&base, &http)?;
+        Ok(Client {
+            http,
+            base,
+            source_system,
+            #[cfg(feature = "helseid")]
+            session,
+        })
+    }
+
+    #[cfg(feature = "helseid")]
+    fn session(
+        &self,
+        base: &Url,
+        http: &reqwest::Client,
+    ) -> Result<Option<Arc<Session>>, SettingsError> {
+        let Some(helseid) = &self.credentials else { return Ok(None) };
+        let wrong = |why: &str| {
+            let url = base.host_str().unwrap_or_default().to_owned();
+            Err(SettingsError::Url { url, why: why.to_owned() })
+        };
+        if base.scheme() != "https" && !is_loopback(base) {
+            return wrong(
+                "with credentials it must begin with https:// unless it is on this machine",
+            );
+        }
+        if helseid::has_user(base) {
+            return wrong("besides other credentials it must have no user");
+        }
+        // What differs between ways is the proxy and the trust; reading the system's certificates twice takes time.
+        let way = |url: &Url| (url.scheme() == "https", is_loopback(url));
+        let issuer = &helseid.issuer;
+        let http = if way(base) == way(issuer) { http.clone() } else { self.http(issuer)? };
+        Ok(Some(Arc::new(Session::new(helseid, http)?)))
+    }
+
+    /// What speaks HTTP to `server`.
+    fn http(&self, server: &Url) -> Result<reqwest::Client, SettingsError> {
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::none())
@@ -76,11 +132,10 @@ impl ClientBuilder {
             .http1_only();
         let builder = with_compression(builder);
         // A proxy of the environment is for the way out of this machine.
-        let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
+        let builder = if is_loopback(server) { builder.no_proxy() } else { builder };
         #[cfg(feature = "tls")]
-        let builder = self.with_tls(builder, &base)?;
-        let http = builder.build().map_err(http)?;
-        Ok(Client::with(http, base, source_system))
+        let builder = self.with_tls(builder, server)?;
+        builder.build().map_err(http)
     }
 
     /// The process may have chosen a provider already; then that one is used. Reading the system's certificates takes tens of
@@ -89,7 +144,7 @@ impl ClientBuilder {
     fn with_tls(
         &self,
         builder: reqwest::ClientBuilder,
-        base: &Url,
+        server: &Url,
     ) -> Result<reqwest::ClientBuilder, SettingsError> {
         if CryptoProvider::get_default().is_none() {
             // Losing the race against another thread means that there is one now.
@@ -100,7 +155,7 @@ impl ClientBuilder {
             Some(identity) => builder.identity(identity),
             None => builder,
         };
-        Ok(if base.scheme() == "https" {
+        Ok(if server.scheme() == "https" {
             builder.tls_certs_merge(trusted)
         } else {
             builder.tls_certs_only([])
@@ -162,8 +217,8 @@ fn parse_base(url: &str) -> Result<Url, SettingsError> {
     Ok(base)
 }
 
-fn is_loopback(base: &Url) -> bool {
-    let host = base.host_str().unwrap_or_default();
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     address.map_or(host == "localhost", |address| address.is_loopback())
 }

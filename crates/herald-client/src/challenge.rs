@@ -38,6 +38,17 @@ impl Challenge {
         }
         challenge
     }
+
+    /// Whether the same call with the nonce that came along would do.
+    #[cfg(feature = "helseid")]
+    pub(crate) fn asks_for_nonce(&self) -> bool {
+        self.error.as_deref() == Some("use_dpop_nonce")
+    }
+
+    /// Whether another token may do. Servers that give no reason mean the token: proofs have reasons of their own.
+    pub(crate) fn refuses_token(&self) -> bool {
+        !matches!(self.error.as_deref(), Some("use_dpop_nonce" | "invalid_dpop_proof"))
+    }
 }
 
 impl fmt::Display for Challenge {
@@ -51,10 +62,10 @@ impl fmt::Display for Challenge {
 }
 
 /// Says that clocks differ, which is what proofs and assertions are often refused for.
-pub(crate) fn write_clock(f: &mut fmt::Formatter<'_>, ahead: Option<i64>) -> fmt::Result {
-    let Some(ahead) = ahead else { return Ok(()) };
+pub(crate) fn clock(ahead: Option<i64>) -> String {
+    let Some(ahead) = ahead else { return String::new() };
     let (seconds, where_to) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
-    write!(f, "; the clock here is {seconds} s {where_to} the one there")
+    format!("; the clock here is {seconds} s {where_to} the one there")
 }
 
 /// By how many seconds our clock is ahead of the one that dated an answer, if that is more than a few.

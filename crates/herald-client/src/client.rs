@@ -1,11 +1,15 @@
 //! The calls of the page, one request each, and the settings that they share.
 
+#[cfg(feature = "helseid")]
+use std::sync::Arc;
 use std::{
     fmt,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+#[cfg(feature = "helseid")]
+use futures_util::{FutureExt as _, future::BoxFuture};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use herald_types::{Draft, HerId, Offset, PageLimit, RECEIVERS_MAX, draft::DRAFTS_MAX};
 use reqwest::{
@@ -17,6 +21,8 @@ use reqwest::{
 };
 use uuid::Uuid;
 
+#[cfg(feature = "helseid")]
+use crate::helseid::Session;
 use crate::{
     Appended, BODY_BYTES_MAX, ClientBuilder, Cursor, Error, Notification, Notifications, Pages,
     Problem, Refusal, SettingsError, TransportError,
@@ -43,9 +49,12 @@ const PROBLEM_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every stream has a connection of its own (HTTP/1.1), so that a dead one takes no other with it.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    base: Url,
-    source_system: HeaderValue,
+    pub(crate) http: reqwest::Client,
+    pub(crate) base: Url,
+    pub(crate) source_system: HeaderValue,
+    /// Of a client with credentials.
+    #[cfg(feature = "helseid")]
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 /// One page of notifications.
@@ -103,10 +112,6 @@ impl Client {
         ClientBuilder::new(url, source_system)
     }
 
-    pub(crate) const fn with(http: reqwest::Client, base: Url, source_system: HeaderValue) -> Self {
-        Self { http, base, source_system }
-    }
-
     /// One page: up to `limit` notifications for `receivers` (1 to 1500) after `after`.
     ///
     /// A failure that may pass is tried again up to [`RETRIES_MAX`] times.
@@ -132,10 +137,19 @@ impl Client {
         after: Offset,
         limit: PageLimit,
     ) -> Result<Page, Error> {
+        self.signed_in(|| self.ask_page(receivers, after, limit)).await
+    }
+
+    async fn ask_page(
+        &self,
+        receivers: &[HerId],
+        after: Offset,
+        limit: PageLimit,
+    ) -> Result<Page, Error> {
         let mut url = self.url("notifications", receivers, after);
         url.query_pairs_mut().append_pair("NotificationsToFetch", &limit.get().to_string());
         let request = self.request(Method::GET, url).header(ACCEPT, "application/json");
-        let answer = request.timeout(POLL_TIMEOUT).send().await.map_err(transport)?;
+        let answer = self.send(request.timeout(POLL_TIMEOUT)).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(answer).await);
         }
@@ -172,7 +186,8 @@ impl Client {
         if count == 0 || count > DRAFTS_MAX {
             return Err(Error::Drafts { count });
         }
-        retrying(|| self.append_once("application/json", body.clone(), count)).await
+        let append = || self.append_once("application/json", body.clone(), count);
+        retrying(|| self.signed_in(append)).await
     }
 
     /// Appends drafts, one a line (NDJSON); at most 10,000 lines a call is a good habit, 100,000 the server's limit.
@@ -187,7 +202,8 @@ impl Client {
         let drafts =
             lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         let count = drafts.count();
-        retrying(|| self.append_once("application/x-ndjson", lines.clone(), count)).await
+        let append = || self.append_once("application/x-ndjson", lines.clone(), count);
+        retrying(|| self.signed_in(append)).await
     }
 
     async fn append_once(
@@ -200,7 +216,7 @@ impl Client {
             .request(Method::POST, self.path("notifications"))
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, content_type);
-        let answer = request.timeout(APPEND_TIMEOUT).body(body).send().await.map_err(transport)?;
+        let answer = self.send(request.timeout(APPEND_TIMEOUT).body(body)).await?;
         if answer.status() != StatusCode::CREATED {
             return Err(refusal(answer).await);
         }
@@ -226,7 +242,7 @@ impl Client {
             .header(ACCEPT_ENCODING, "identity")
             // As a browser does: no cache on the way may answer with a stream of earlier.
             .header(CACHE_CONTROL, "no-cache");
-        let answer = request.send().await.map_err(transport)?;
+        let answer = self.send(request).await?;
         if answer.status() != StatusCode::OK {
             return Err(refusal(answer).await);
         }
@@ -239,6 +255,37 @@ impl Client {
         let position = LogPosition::read(answer.headers());
         let bytes = answer.bytes_stream().map(|piece| piece.map_err(transport)).boxed();
         Ok(Opened { position, bytes })
+    }
+
+    /// Waits until there is a token to call with; `None` for a client that needs none.
+    #[cfg(feature = "helseid")]
+    pub(crate) fn sign_in(&self) -> Option<BoxFuture<'static, Result<(), Error>>> {
+        let session = Arc::clone(self.session.as_ref()?);
+        Some(async move { session.sign_in().await }.boxed())
+    }
+
+    /// Calls, and once more at once if it was the token that the server did not take: the next call waits for a new one.
+    async fn signed_in<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<T, Error> {
+        let outcome = call().await;
+        #[cfg(feature = "helseid")]
+        if let Err(error) = &outcome
+            && self.session.is_some()
+            && error.refuses_token()
+        {
+            return call().await;
+        }
+        outcome
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        #[cfg(feature = "helseid")]
+        if let Some(session) = &self.session {
+            return session.send(&self.http, request).await;
+        }
+        request.send().await.map_err(transport)
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {

@@ -7,6 +7,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use uuid::Uuid;
 
+#[cfg(feature = "helseid")]
+use crate::SignInError;
 use crate::{
     InvalidCursor,
     challenge::{self, Challenge},
@@ -35,6 +37,10 @@ pub enum Error {
     /// The server answered with a status that is not the one of success.
     #[error(transparent)]
     Refused(#[from] Box<Refusal>),
+    /// The issuer gave no token to call with.
+    #[cfg(feature = "helseid")]
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
     /// A stream that is not an event stream.
     #[error("status 200 with content type {found:?} where text/event-stream should be")]
     ContentType {
@@ -127,9 +133,11 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Transport(error) => !error.0.is_builder(),
+            Self::Transport(error) => error.is_retryable(),
             Self::Ended | Self::Silent(_) | Self::NotConnected(_) => true,
             Self::Refused(refusal) => refusal.is_retryable(),
+            #[cfg(feature = "helseid")]
+            Self::SignIn(error) => error.is_retryable(),
             Self::ContentType { .. }
             | Self::Receivers { .. }
             | Self::Drafts { .. }
@@ -143,7 +151,18 @@ impl Error {
     /// How long the server asked to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        if let Self::Refused(refusal) = self { refusal.retry_after } else { None }
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            #[cfg(feature = "helseid")]
+            Self::SignIn(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Whether a server did not take the token, so that another may do.
+    pub(crate) fn refuses_token(&self) -> bool {
+        let Self::Refused(refusal) = self else { return false };
+        refusal.challenge.as_ref().is_some_and(Challenge::refuses_token)
     }
 }
 
@@ -156,6 +175,10 @@ impl TransportError {
     /// Without the address, which names up to 1500 HER-ids.
     pub(crate) fn new(error: reqwest::Error) -> Self {
         Self(error.without_url())
+    }
+
+    pub(crate) fn is_retryable(&self) -> bool {
+        !self.0.is_builder()
     }
 }
 
@@ -177,9 +200,14 @@ impl Refusal {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.status.is_server_error()
-            || matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        is_retryable(self.status)
     }
+}
+
+/// Whether what was answered with this status may pass by itself.
+pub(crate) fn is_retryable(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 impl std::error::Error for Refusal {}
@@ -193,7 +221,7 @@ impl fmt::Display for Refusal {
         if let Some(problem) = &self.problem {
             problem.write(f)?;
         }
-        challenge::write_clock(f, self.challenge.as_ref().and_then(|it| it.clock_ahead))
+        f.write_str(&challenge::clock(self.challenge.as_ref().and_then(|it| it.clock_ahead)))
     }
 }
 
@@ -265,6 +293,32 @@ pub enum SettingsError {
         /// What is wrong with them.
         why: String,
     },
+    /// The issuer's address cannot be one.
+    #[cfg(feature = "helseid")]
+    #[error("{url:?} is not the address of an issuer: {why}")]
+    Issuer {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The client id cannot be one.
+    #[cfg(feature = "helseid")]
+    #[error("a client id is not blank and has no control characters")]
+    ClientId,
+    /// The client's key cannot be used.
+    #[cfg(feature = "helseid")]
+    #[error("the client's key cannot be used: {why}")]
+    Key {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The scope cannot be asked for.
+    #[cfg(feature = "helseid")]
+    #[error(
+        "a scope is one or more words of visible ASCII characters without quotation marks and backslashes"
+    )]
+    Scope,
     /// The HTTP client could not be set up.
     #[error("could not set up the HTTP client")]
     Http(#[source] TransportError),

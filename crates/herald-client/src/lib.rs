@@ -30,8 +30,8 @@
 //! - At least once: only [`Notifications::ack`] moves the cursor, so what was not acknowledged comes again after a restart.
 //!   In one process nothing comes twice, not even while polling stands in for a stream that is held back.
 //! - Order: ascending offsets for each receiver; with more than 1500 receivers, none between runs (see [`Cursor`]).
-//! - No background task and no queue: nothing is read that was not asked for. Only a save of a [`CheckpointFile`] that has
-//!   begun is finished if nobody waits for it.
+//! - No background task and no queue: nothing is read that was not asked for. Only a save of a [`CheckpointFile`] and the
+//!   renewal of a token, once begun, are finished if nobody waits for them.
 //!
 //! # What fails
 //! [`Notifications::next`] tries everything again that may pass ([`Error::is_retryable`]) and returns the rest: 204, statuses
@@ -39,7 +39,8 @@
 //! server whose log is another one than before, or no longer says which it is.
 //!
 //! # Features
-//! Both are on unless `default-features = false`.
+//! All are on unless `default-features = false`.
+//! - `helseid`: tokens of HelseID, or of another issuer that works like it, and a proof on each call ([`HelseId`]).
 //! - `tls`: `https://` addresses, with rustls, ring, the system's trusted certificates, and those of [`ClientBuilder`].
 //! - `compression`: pages and answers to appends as gzip, where the server offers it (a page of 1000 is a sixth); the bounds
 //!   on a body are for what it becomes. A stream is never asked for compressed: what compresses holds events back.
@@ -57,6 +58,8 @@ mod consumer;
 mod cursor;
 pub mod drafts;
 mod error;
+#[cfg(feature = "helseid")]
+mod helseid;
 mod notification;
 mod notifications;
 mod pages;
@@ -77,6 +80,12 @@ pub use cursor::{Cursor, InvalidCursor};
 pub use error::{
     Error, Problem, Refusal, SOURCE_SYSTEM_CHARS_MAX, SettingsError, TransportError,
     UndecodableSource,
+};
+#[cfg(feature = "helseid")]
+pub use helseid::{
+    DISCOVERY_AGE_MAX, HelseId, ISSUER_ANSWER_BYTES_MAX, NONCE_BYTES_MAX, NONCE_RETRIES_MAX,
+    SIGN_IN_TIMEOUT, SignInError, SignInFailure, TOKEN_LIFETIME_ASSUMED, TOKEN_LIFETIME_MAX,
+    TOKEN_RENEWAL_MARGIN, TOKEN_USE_MARGIN,
 };
 pub use notification::{Fields, Notification, Undecodable};
 pub use notifications::{Event, Notifications, Status};

@@ -3,7 +3,9 @@
 //! ```text
 //!            due                 opened, `connected`              fails
 //! Wait ───────────► Opening ───────────────────────► Open ──────────────────► Wait
-//!   ▲                  │ nothing within 15 s
+//!   ▲     │        ▲   │ nothing within 15 s
+//!   │     ▼        │   │
+//!   │  SigningIn ──┘   │  where calls need a token: its time is not the stream's
 //!   └──────────────────┴─ polling beside it, until a stream delivers `connected`
 //! ```
 //!
@@ -45,6 +47,10 @@ pub const STREAM_AGAIN: Duration = Duration::from_secs(25);
 pub(crate) trait Source: Send + Sync {
     fn open(&self, after: Offset) -> BoxFuture<'static, Result<Opened, Error>>;
     fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>>;
+    /// Waits until there is a token to call with; `None` where none is needed.
+    fn sign_in(&self) -> Option<BoxFuture<'static, Result<(), Error>>> {
+        None
+    }
     /// A number drawn evenly from 0 up to 1.
     fn random(&mut self) -> f64;
 }
@@ -56,6 +62,10 @@ impl Source for Box<dyn Source> {
 
     fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>> {
         (**self).page(after)
+    }
+
+    fn sign_in(&self) -> Option<BoxFuture<'static, Result<(), Error>>> {
+        (**self).sign_in()
     }
 
     fn random(&mut self) -> f64 {
@@ -78,6 +88,11 @@ impl Source for Server {
     fn page(&self, after: Offset) -> BoxFuture<'static, Result<Page, Error>> {
         let (client, receivers) = (self.client.clone(), Arc::clone(&self.receivers));
         async move { client.poll_once(&receivers, after, PageLimit::MAX).await }.boxed()
+    }
+
+    #[cfg(feature = "helseid")]
+    fn sign_in(&self) -> Option<BoxFuture<'static, Result<(), Error>>> {
+        self.client.sign_in()
     }
 
     fn random(&mut self) -> f64 {
@@ -106,6 +121,8 @@ pub(crate) struct Run<S> {
     /// Since when streams open and bring nothing: a proxy that holds them back may end each of them soon.
     held_back_since: Option<Instant>,
     polling: Option<Polling>,
+    /// A server did not take the token, and the next try has a new one.
+    is_token_new: bool,
     /// Nothing was ever asked of this log.
     begins: bool,
     /// The newest trim point that something was said of, or nothing had to be.
@@ -118,6 +135,7 @@ enum Link {
     Wait {
         until: Instant,
     },
+    SigningIn(BoxFuture<'static, Result<(), Error>>),
     Opening {
         opened: BoxFuture<'static, Result<Opened, Error>>,
         after: Offset,
@@ -128,6 +146,7 @@ enum Link {
 
 enum Step {
     Due,
+    SignedIn,
     Opened(Opened, Offset, Instant),
     Item(Item),
     Failed(Error),
@@ -151,6 +170,7 @@ impl<S: Source> Run<S> {
             link: Link::Wait { until: Instant::now() },
             held_back_since: None,
             polling: None,
+            is_token_new: false,
             outputs: VecDeque::new(),
         }
     }
@@ -185,12 +205,18 @@ impl<S: Source> Run<S> {
     fn on_step(&mut self, step: Step) -> Result<(), Error> {
         match step {
             Step::Due => {
-                let (opened, after) = (self.source.open(self.after), self.after);
-                let connected_by = Instant::now() + CONNECTED_WITHIN;
-                self.link = Link::Opening { opened, after, connected_by };
+                match self.source.sign_in() {
+                    Some(signed_in) => self.link = Link::SigningIn(signed_in),
+                    None => self.open(),
+                }
+                Ok(())
+            }
+            Step::SignedIn => {
+                self.open();
                 Ok(())
             }
             Step::Opened(opened, after, connected_by) => {
+                self.is_token_new = false;
                 self.on_position(opened.position)?;
                 self.held_back_since.get_or_insert_with(Instant::now);
                 self.link = Link::Open(Box::new(Open::new(opened, after, connected_by)));
@@ -199,6 +225,12 @@ impl<S: Source> Run<S> {
             Step::Item(item) => self.on_item(item),
             Step::Failed(error) => self.on_failure(error),
         }
+    }
+
+    fn open(&mut self) {
+        let (opened, after) = (self.source.open(self.after), self.after);
+        let connected_by = Instant::now() + CONNECTED_WITHIN;
+        self.link = Link::Opening { opened, after, connected_by };
     }
 
     /// Another history is another log; a trim point ahead of us means that something is gone for good.
@@ -265,6 +297,14 @@ impl<S: Source> Run<S> {
     }
 
     fn on_failure(&mut self, mut error: Error) -> Result<(), Error> {
+        if error.refuses_token()
+            && !self.is_token_new
+            && let Some(signed_in) = self.source.sign_in()
+        {
+            self.is_token_new = true;
+            self.link = Link::SigningIn(signed_in);
+            return Ok(());
+        }
         if !error.is_retryable() {
             return Err(error);
         }
@@ -275,7 +315,9 @@ impl<S: Source> Run<S> {
                 }
             }
             // What cannot be opened is not held back.
-            Link::Open(_) | Link::Opening { .. } | Link::Wait { .. } => self.held_back_since = None,
+            Link::Open(_) | Link::Opening { .. } | Link::SigningIn(_) | Link::Wait { .. } => {
+                self.held_back_since = None;
+            }
         }
         let mut wait = self.wait(error.retry_after());
         if let Error::NotConnected(_) = error {
@@ -362,6 +404,10 @@ impl Link {
                 sleep_until(*until).await;
                 Step::Due
             }
+            Self::SigningIn(signed_in) => match Pin::as_mut(signed_in).await {
+                Ok(()) => Step::SignedIn,
+                Err(error) => Step::Failed(error),
+            },
             Self::Opening { opened, after, connected_by } => {
                 match timeout_at(*connected_by, Pin::as_mut(opened)).await {
                     Ok(Ok(opened)) => Step::Opened(opened, *after, *connected_by),

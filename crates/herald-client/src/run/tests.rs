@@ -9,6 +9,8 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::Refusal;
 
+mod sign_in;
+
 /// What becomes of one try to open a stream.
 enum Try {
     /// It opens and brings each piece so many milliseconds after the one before.
@@ -31,12 +33,16 @@ struct Log {
     polled: Vec<(u64, u64)>,
 }
 
+type SignIns = VecDeque<(u64, Result<(), Error>)>;
+
 struct Script {
     begun: Instant,
     tries: Mutex<VecDeque<Try>>,
     pages: Mutex<VecDeque<Result<Page, Error>>>,
     log: Arc<Mutex<Log>>,
     random: f64,
+    /// How long each token takes and what becomes of it, in milliseconds; without more a token is there. `None` needs none.
+    sign_ins: Option<Mutex<SignIns>>,
 }
 
 impl Source for Script {
@@ -67,8 +73,25 @@ impl Source for Script {
         async { page.unwrap_or_else(|| Ok(page_of(&[], None))) }.boxed()
     }
 
+    fn sign_in(&self) -> Option<BoxFuture<'static, Result<(), Error>>> {
+        let next = self.sign_ins.as_ref()?.lock().unwrap().pop_front();
+        let (wait, outcome) = next.unwrap_or((0, Ok(())));
+        let outcome = async move {
+            pass(wait).await;
+            outcome
+        };
+        Some(outcome.boxed())
+    }
+
     fn random(&mut self) -> f64 {
         self.random
+    }
+}
+
+/// A sleep of nothing takes a millisecond.
+async fn pass(millis: u64) {
+    if millis > 0 {
+        sleep(Duration::from_millis(millis)).await;
     }
 }
 
@@ -146,6 +169,7 @@ impl Test {
             pages: Mutex::new(pages.into_iter().collect()),
             log: Arc::clone(&log),
             random,
+            sign_ins: None,
         };
         Self { run: Run::new(script, after, history), log, begun }
     }

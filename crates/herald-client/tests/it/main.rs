@@ -6,6 +6,8 @@ mod append;
 mod consumer;
 mod content;
 mod examples;
+#[cfg(feature = "helseid")]
+mod helseid;
 mod poll;
 mod script;
 mod start;
