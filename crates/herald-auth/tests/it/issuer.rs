@@ -311,6 +311,41 @@ async fn the_issuer_is_compared_as_it_is_written_in_the_settings() {
     keys.known().await;
 }
 
+#[tokio::test]
+async fn only_the_scheme_dpop_is_taken_in_any_case_and_a_proof_must_be_there() {
+    let issuer = Issuer::known().await;
+    let token = issuer.token(&issuer.parties.issuer, &json!({}));
+    let of = ProofOf { method: "GET", url: ADDRESS, token: Some(&token), nonce: None };
+    let proof = issuer.prover.proof(of, now()).unwrap();
+    let address = Address::parse(ADDRESS).unwrap();
+    let good = format!("DPoP {token}");
+    let check = async |authorization: Option<&[u8]>, proof, address| {
+        let presented = Presented { authorization, proof, method: "GET", address };
+        refusal(issuer.authenticator.check(presented, now()).await)
+    };
+    let proof = Some(proof.as_bytes());
+    for scheme in ["DPoP ", "dpop ", "DPOP ", "DPoP   "] {
+        let value = format!("{scheme}{token}");
+        let outcome = check(Some(value.as_bytes()), proof, Some(&address)).await;
+        assert_eq!(outcome, None, "{scheme}");
+    }
+    for scheme in ["Bearer ", "bearer ", "Basic ", "", " ", " DPoP ", "DPoP\t", "DPoP", "DPoP, "] {
+        let value = format!("{scheme}{token}");
+        let outcome = check(Some(value.as_bytes()), proof, Some(&address)).await;
+        assert_eq!(outcome, Some(Check::Scheme), "{scheme:?}");
+    }
+    for value in ["DPoP ", "DPoP  ", "DPoP x", &format!("{good}, {good}"), &format!("{good} ")] {
+        let outcome = check(Some(value.as_bytes()), proof, Some(&address)).await;
+        assert_eq!(outcome, Some(Check::TokenForm), "{value:.20}");
+    }
+    assert_eq!(check(None, proof, Some(&address)).await, Some(Check::Scheme));
+    assert_eq!(check(Some(b"DPoP \xFF"), proof, Some(&address)).await, Some(Check::Scheme));
+    let good = Some(good.as_bytes());
+    assert_eq!(check(good, None, Some(&address)).await, Some(Check::ProofForm));
+    assert_eq!(check(good, Some(b"\xFF"), Some(&address)).await, Some(Check::ProofForm));
+    assert_eq!(check(good, proof, None).await, Some(Check::ProofAddress));
+}
+
 #[test]
 fn an_issuer_is_an_https_url_or_on_loopback() {
     let outcome = |url: &str| IssuerKeys::new(url, KeysSettings::default()).map(drop);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod arbitrary;
 mod issuer;
 mod logs;
 mod organisations;
