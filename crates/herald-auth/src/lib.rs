@@ -22,9 +22,15 @@ mod fetch;
 #[cfg(feature = "server")]
 mod jwks;
 #[cfg(feature = "server")]
+mod lists;
+#[cfg(feature = "server")]
 mod organisations;
 #[cfg(feature = "server")]
+mod publishers;
+#[cfg(feature = "server")]
 mod replay;
+#[cfg(feature = "server")]
+mod source;
 #[cfg(feature = "server")]
 mod token;
 
@@ -43,14 +49,19 @@ pub use key::{
 };
 pub use key_set::{InvalidKeySet, KEYS_MAX, KeySet, Unverified};
 #[cfg(feature = "server")]
-pub use organisations::{
-    Changed, InvalidOrganisations, InvalidRegistry, ORGANISATION_READS, ORGANISATIONS_BYTES_MAX,
-    Organisations, OrganisationsFile, ReadOrganisationsError, Registry, Source, SourceError,
-};
+pub use lists::{DOCUMENT_READS, InvalidDocument, ReadDocumentError};
+#[cfg(feature = "server")]
+pub use organisations::Organisations;
 pub use prove::{ASSERTION_LIFETIME, ProofOf, Prover, assertion};
+#[cfg(feature = "server")]
+pub use publishers::Publishers;
 pub use refused::{Check, Refused};
 #[cfg(feature = "server")]
 pub use replay::{Replays, Unusable};
+#[cfg(feature = "server")]
+pub use source::{
+    Changed, DOCUMENT_BYTES_MAX, DocumentFile, InvalidRegistry, Registry, Source, SourceError,
+};
 #[cfg(feature = "server")]
 pub use token::{
     CLIENT_ID_CHARS_MAX, Claimed, HER_ID_CLAIM, Holder, ORGANISATION_CLAIM, Token, TokenRules,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use herald_auth::{
-    Address, Authenticator, Caller, Check, Denied, Holder, Organisations, Presented,
+    Address, Authenticator, Caller, Check, Denied, Holder, Organisations, Presented, Publishers,
 };
 use herald_feed::Permit;
 use herald_types::{Grant, Receivers};
@@ -32,6 +32,8 @@ pub struct TokenAdmission {
     pub authenticator: Authenticator,
     /// Which HER-ids an organisation has.
     pub organisations: Organisations,
+    /// For whom each client may append; without it, for everybody.
+    pub publishers: Option<Publishers>,
     /// The scope for reading.
     pub scope: String,
     /// The scope for appending.
@@ -114,6 +116,14 @@ impl Admission {
         }
     }
 
+    /// How many used proofs are remembered now; `None` without tokens.
+    pub(crate) fn replays(&self) -> Option<usize> {
+        match self {
+            Self::Everybody(_) => None,
+            Self::Tokens(tokens) => Some(tokens.authenticator.replays(Instant::now())),
+        }
+    }
+
     /// What grants depend on, and may change.
     pub(crate) fn organisations(&self) -> Option<&Organisations> {
         match self {
@@ -143,7 +153,11 @@ impl TokenAdmission {
 
     async fn publisher(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
         let client = self.client(asking, clients, &self.publish_scope).await?;
-        Ok(Admitted { grant: Grant::everything(), client: Some(client) })
+        let grant = match &self.publishers {
+            Some(publishers) => publishers.grant(&client.id),
+            None => Grant::everything(),
+        };
+        Ok(Admitted { grant, client: Some(client) })
     }
 
     async fn client(

@@ -9,7 +9,7 @@ use herald_feed::OpenStreams;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::{access::ACCESS, lifecycle::Lifecycle, limited::Limit};
+use crate::{access::ACCESS, admission::Admission, lifecycle::Lifecycle, limited::Limit};
 
 /// Streams that are open now.
 pub const OPEN_STREAMS: &str = "herald_open_streams";
@@ -52,6 +52,8 @@ pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 
 /// Calls that were not let in, by the check that failed.
 pub const AUTH_REFUSED: &str = "herald_auth_refused_total";
+/// Used proofs that are remembered now.
+pub const AUTH_REPLAYS: &str = "herald_auth_replays";
 
 /// Where seconds are counted: from a poll answered from memory to a sync on a busy disk.
 pub(crate) const SECONDS_BUCKETS: [f64; 16] = [
@@ -73,6 +75,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Metrics {
     handle: PrometheusHandle,
     streams: Option<OpenStreams>,
+    admission: Option<Arc<Admission>>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -104,7 +107,7 @@ impl Metrics {
                 // Another recorder can only be a test's own: then nothing is collected here.
                 let _ = metrics::set_global_recorder(recorder);
                 describe();
-                Self { handle, streams: None }
+                Self { handle, streams: None, admission: None }
             })
             .clone()
     }
@@ -113,6 +116,12 @@ impl Metrics {
     #[must_use]
     pub fn telling_of(self, streams: OpenStreams) -> Self {
         Self { streams: Some(streams), ..self }
+    }
+
+    /// The same metrics, which from now on also tell of who is let in.
+    #[must_use]
+    pub fn telling_of_admission(self, admission: Arc<Admission>) -> Self {
+        Self { admission: Some(admission), ..self }
     }
 
     /// The text that Prometheus reads; the gauges of `lifecycle` and of the streams are set first.
@@ -130,6 +139,10 @@ impl Metrics {
             #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
             gauge!(STREAM_LAG_OFFSETS).set(lag.offsets_max as f64);
             gauge!(STREAM_STALLED_SECONDS).set(lag.stalled_max.as_secs_f64());
+        }
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
+        if let Some(replays) = self.admission.as_ref().and_then(|admission| admission.replays()) {
+            gauge!(AUTH_REPLAYS).set(replays as f64);
         }
         self.handle.run_upkeep();
         let mut text = self.handle.render();
@@ -200,14 +213,15 @@ fn describe() {
         HTTP_ACCEPT_ERRORS,
         "Tries to accept a connection that failed for want of file descriptors or memory."
     );
+    describe_gauge!(AUTH_REPLAYS, "Used proofs that are remembered now.");
     describe_counter!(AUTH_REFUSED, "Calls that were not let in, by the check that failed.");
     describe_counter!(
         herald_auth::KEY_FETCHES,
         "Fetches of the token issuer's keys, by outcome: fetched or failed."
     );
     describe_counter!(
-        herald_auth::ORGANISATION_READS,
-        "Readings of the organisations' HER-ids that changed them, or failed, by outcome."
+        herald_auth::DOCUMENT_READS,
+        "Readings of the organisations and the publishers that changed them, or failed, by outcome."
     );
     describe_counter!("herald_problems_total", "Problems answered, by type and status.");
     describe_counter!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use herald_auth::{
-    Authenticator, IssuerKeys, KeysSettings, Organisations, OrganisationsFile, ProofRules,
+    Authenticator, DocumentFile, IssuerKeys, KeysSettings, Organisations, ProofRules, Publishers,
     Registry, Rules, Source, TokenRules, WATCH_INTERVAL,
 };
 use herald_http::{
@@ -24,8 +24,8 @@ pub(crate) struct Access {
 /// What changes while the server runs.
 struct Fresh {
     keys: IssuerKeys,
-    organisations: Organisations,
-    source: Box<dyn Source>,
+    organisations: (Organisations, Box<dyn Source>),
+    publishers: Option<(Publishers, Box<dyn Source>)>,
 }
 
 impl Access {
@@ -53,13 +53,21 @@ impl Access {
         )
         .context("issuer")?;
         let organisations = Organisations::new();
-        let source: Box<dyn Source> = match &settings.organisations {
-            Document::File(path) => {
-                let mut file = OrganisationsFile::new(path);
-                organisations.read(&mut file).await?;
-                Box::new(file)
+        let mut source = source_of(&settings.organisations).context("organisations")?;
+        // What is in a file is there, or it is a mistake; a registry may be away for a while.
+        if let Document::File(_) = settings.organisations {
+            organisations.read(&mut *source).await?;
+        }
+        let publishers = match &settings.publishers {
+            None => None,
+            Some(document) => {
+                let publishers = Publishers::new();
+                let mut source = source_of(document).context("publishers")?;
+                if let Document::File(_) = document {
+                    publishers.read(&mut *source).await?;
+                }
+                Some((publishers, source))
             }
-            Document::Url(url) => Box::new(Registry::new(url).context("organisations")?),
         };
         let rules = Rules {
             token: TokenRules {
@@ -78,6 +86,7 @@ impl Access {
         let admission = TokenAdmission {
             authenticator: Authenticator::new(keys.clone(), rules),
             organisations: organisations.clone(),
+            publishers: publishers.as_ref().map(|(publishers, _)| publishers.clone()),
             scope: settings.scope.clone(),
             publish_scope: settings.publish_scope.clone(),
             public_url: settings.public_url.clone(),
@@ -86,7 +95,7 @@ impl Access {
         };
         Ok(Self {
             admission: Arc::new(Admission::Tokens(Box::new(admission))),
-            fresh: Some(Fresh { keys, organisations, source }),
+            fresh: Some(Fresh { keys, organisations: (organisations, source), publishers }),
         })
     }
 
@@ -96,7 +105,9 @@ impl Access {
 
     /// Keeps keys and organisations fresh, for ever. Balancers are told to wait until there are keys.
     pub(crate) async fn keep_fresh(self, lifecycle: &Lifecycle) {
-        let Some(Fresh { keys, organisations, mut source }) = self.fresh else {
+        let Some(Fresh { keys, organisations: (organisations, mut source), publishers }) =
+            self.fresh
+        else {
             return std::future::pending().await;
         };
         lifecycle.lacks_keys(true);
@@ -104,10 +115,19 @@ impl Access {
             keys.known().await;
             lifecycle.lacks_keys(false);
         };
-        tokio::join!(
-            first,
-            keys.keep_fresh(),
-            organisations.keep_fresh(&mut *source, WATCH_INTERVAL)
-        );
+        let publishers = async {
+            if let Some((publishers, mut source)) = publishers {
+                publishers.keep_fresh(&mut *source, WATCH_INTERVAL).await;
+            }
+        };
+        let organisations = organisations.keep_fresh(&mut *source, WATCH_INTERVAL);
+        tokio::join!(first, keys.keep_fresh(), organisations, publishers);
     }
+}
+
+fn source_of(document: &Document) -> anyhow::Result<Box<dyn Source>> {
+    Ok(match document {
+        Document::File(path) => Box::new(DocumentFile::new(path)),
+        Document::Url(url) => Box::new(Registry::new(url)?),
+    })
 }

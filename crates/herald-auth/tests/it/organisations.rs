@@ -7,8 +7,8 @@ use std::{
 };
 
 use herald_auth::{
-    Changed, Claimed, FetchError, Holder, InvalidOrganisations, Organisations, OrganisationsFile,
-    ReadOrganisationsError, Registry, Source, SourceError, WATCH_INTERVAL,
+    Changed, Claimed, DocumentFile, FetchError, Holder, InvalidDocument, Organisations,
+    ReadDocumentError, Registry, Source, SourceError, WATCH_INTERVAL,
 };
 use herald_types::{HerId, HerIds};
 use serde_json::{Value, json};
@@ -181,10 +181,10 @@ fn a_document_that_is_not_well_formed_leaves_the_last_one_in_force() {
         "\u{feff}{}",
     ] {
         let refused = organisations.replace(document.as_bytes());
-        assert!(matches!(refused, Err(InvalidOrganisations::Form { .. })), "{document}");
+        assert!(matches!(refused, Err(InvalidDocument::Form { .. })), "{document}");
     }
     for twice in [r#"{"1":[8],"1":[9]}"#, r#"{"1":[8],"2":[],"\u0031":[8]}"#] {
-        assert_eq!(organisations.replace(twice.as_bytes()), Err(InvalidOrganisations::Twice));
+        assert_eq!(organisations.replace(twice.as_bytes()), Err(InvalidDocument::Twice));
     }
     assert!(organisations.replace(b"{\"1\":[8],\"\xFF\":[]}").is_err());
     assert_eq!(granted(&organisations, &holder), [7]);
@@ -226,10 +226,10 @@ fn only_another_content_counts_as_a_change() {
 async fn a_file_is_read_again_when_it_changes_and_a_broken_one_is_not_taken() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("organisations.json");
-    let (organisations, mut file) = (Organisations::new(), OrganisationsFile::new(&path));
+    let (organisations, mut file) = (Organisations::new(), DocumentFile::new(&path));
     let holder = Holder { organisation: Some("1".to_owned()), claimed: Claimed::All };
     let missing = organisations.read(&mut file).await.unwrap_err();
-    assert!(matches!(missing, ReadOrganisationsError::Source(_, SourceError::File(_))));
+    assert!(matches!(missing, ReadDocumentError::Source { source: SourceError::File(_), .. }));
     for (content, is_taken, expected) in [
         (r#"{"1":[7]}"#, true, &[7][..]),
         (r#"{"1":[7"#, false, &[7]),

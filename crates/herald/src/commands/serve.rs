@@ -141,7 +141,10 @@ impl Starting {
                 },
             },
         ));
-        let ops = Arc::new(Ops::new(lifecycle.clone(), metrics.clone().telling_of(streams)));
+        let ops = Arc::new(Ops::new(
+            lifecycle.clone(),
+            metrics.clone().telling_of(streams).telling_of_admission(admission),
+        ));
         let upkeep = async {
             tokio::join!(metrics.keep_up(), access.keep_fresh(&lifecycle));
         };

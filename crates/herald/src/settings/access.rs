@@ -38,6 +38,8 @@ pub(crate) struct HelseIdSettings {
     pub publish_scope: String,
     /// Where the organisations' HER-ids are.
     pub organisations: Document,
+    /// Where it is said for whom each client may append; for all, otherwise.
+    pub publishers: Option<Document>,
     /// The address that proofs name.
     pub public_url: Option<Address>,
     /// The algorithms of tokens.
@@ -78,6 +80,7 @@ impl Auth {
             scope: sources.value(Key::Scope, kinds::word),
             publish_scope: sources.value(Key::PublishScope, kinds::word),
             organisations: organisations.clone().unwrap_or(Document::File(PathBuf::new())),
+            publishers: sources.value(Key::Publishers, kinds::or("none", kinds::document)),
             public_url: sources.value(Key::PublicUrl, kinds::or("none", kinds::public_url)),
             token_algorithms: sources.value(Key::TokenAlgorithms, kinds::algorithms),
             proof_algorithms: sources.value(Key::ProofAlgorithms, kinds::algorithms),

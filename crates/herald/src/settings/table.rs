@@ -92,6 +92,8 @@ settings! {
             "The scope that appending needs");
         Organisations: text("organisations", "FILE or URL", "none",
             "Which HER-ids an organisation has: {\"<organisation number>\": [HER-id, …]}");
+        Publishers: text("publishers", "FILE or URL", "none",
+            "For whom each client may append: {\"<client id>\": [HER-id, …] or \"all\"}; without it, for all");
         PublicUrl: text("public-url", "URL", "none",
             "The address that clients use, which their proofs name; without it, what they ask for");
         TokenAlgorithms: text("token-algorithms", "LIST", ALGORITHMS,

@@ -32,6 +32,7 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::Scope => ["a", "b", "c"],
         Key::PublishScope => ["a", "b", "c"],
         Key::Organisations => ["/a.json", "https://b", "c.json"],
+        Key::Publishers => ["/a.json", "https://b", "c.json"],
         Key::PublicUrl => ["https://a", "https://b/c", "http://c:1/"],
         Key::TokenAlgorithms => ["ES256", "RS256,PS256", "ES512, ES384"],
         Key::ProofAlgorithms => ["ES256", "RS256,PS256", "ES512, ES384"],
@@ -164,6 +165,7 @@ fn the_defaults_of_access_are_those_of_the_contract_and_of_the_reference() {
         scope,
         publish_scope,
         organisations,
+        publishers,
         public_url,
         token_algorithms,
         proof_algorithms,
@@ -178,7 +180,7 @@ fn the_defaults_of_access_are_those_of_the_contract_and_of_the_reference() {
     assert_eq!(organisations, Document::File("/o.json".into()));
     assert_eq!([audience, scope], ["nhn:msh", "nhn:msh/api"]);
     assert_eq!(publish_scope, "nhn:msh/notifications-publish");
-    assert_eq!(public_url, None);
+    assert_eq!((publishers, public_url), (None, None));
     let proof = herald_auth::ProofRules::default();
     assert_eq!([&token_algorithms, &proof_algorithms], [&proof.algorithms; 2]);
     assert_eq!([clock_skew, proof_age_max], [proof.skew, proof.age_max]);
