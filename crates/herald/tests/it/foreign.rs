@@ -4,6 +4,7 @@
 
 mod event_streams;
 mod generated;
+mod issuer;
 mod readers;
 mod schemathesis;
 mod swagger;
