@@ -172,3 +172,16 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_put_off_is_told_for_how_long() {
+        let answer = refuse(&Refusal::busy("too much"));
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "10");
+        assert!(!refuse(&Refusal::client("x")).headers().contains_key(RETRY_AFTER));
+    }
+}

@@ -1,5 +1,7 @@
 //! The token endpoint: a request in, a token or a refusal out.
 
+use std::sync::Mutex;
+
 use herald_auth::{Call, Proof, ProofRules, SignedHeader, sign};
 use http::HeaderMap;
 use jiff::Timestamp;
@@ -10,12 +12,12 @@ use uuid::Uuid;
 
 use crate::{
     assertion::Assertion,
-    authority::Authority,
+    authority::{Authority, lock},
     clients::{Client, Clients},
     form::Form,
     nonces::Freshness,
     refusal::Refusal,
-    seen::Noted,
+    seen::{Noted, Seen},
 };
 
 /// What a client gets (RFC 6749, section 5.1).
@@ -81,14 +83,14 @@ fn try_grant(
 }
 
 fn once(
-    seen: &std::sync::Mutex<crate::seen::Seen>,
+    seen: &Mutex<Seen>,
     owner: &str,
     id: &str,
     until: i64,
     now: Timestamp,
     again: impl FnOnce() -> Refusal,
 ) -> Result<(), Refusal> {
-    match crate::authority::lock(seen).note(owner, id, until, now.as_second()) {
+    match lock(seen).note(owner, id, until, now.as_second()) {
         Noted::New => Ok(()),
         Noted::Again => Err(again()),
         Noted::Full => Err(Refusal::busy("too many requests in the last minute")),
@@ -176,4 +178,23 @@ fn claims_of(
     claims.extend(client.claims.clone());
     claims.retain(|_, value| !value.is_null());
     claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seen::SEEN_MAX;
+
+    #[test]
+    fn a_request_that_cannot_be_remembered_is_put_off() {
+        let seen = Mutex::new(Seen::default());
+        let now = Timestamp::UNIX_EPOCH;
+        let once = |id: &str| once(&seen, "a", id, 10, now, || Refusal::client("again"));
+        for id in 0..SEEN_MAX {
+            once(&id.to_string()).unwrap();
+        }
+        let refused = once("one more").unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.error), (503, "temporarily_unavailable"));
+        assert_eq!(once("0").unwrap_err().description, "again");
+    }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn new(id: &str) -> Self {
+        // Beside crates that need TLS, the HTTP client is built with it. Once for all tests; later calls change nothing.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (key, prover) = (new_key().named("a-key"), Prover::new().unwrap());
         Self { url: String::new(), id: id.to_owned(), key, prover, http }

@@ -44,17 +44,18 @@ async fn get(url: &str) -> Value {
     serde_json::from_str(&answer.text().await.unwrap()).unwrap()
 }
 
-/// A token for the client whose key is in `key_file`, and what it says.
-async fn token(url: &str, key_file: &Path) -> (String, Value) {
+/// A token for the client whose key is in `key_file`, with all that was sent for it, and what it says.
+async fn token(url: &str, key_file: &Path) -> (Vec<String>, Value) {
     let configuration = get(&format!("{url}/.well-known/openid-configuration")).await;
     let endpoint = configuration["token_endpoint"].as_str().unwrap();
     let key: PrivateKey = fs::read_to_string(key_file).unwrap().parse().unwrap();
     let prover = Prover::new().unwrap();
-    let mut nonce: Option<String> = None;
+    let (mut nonce, mut secrets) = (None::<String>, Vec::new());
     let body: Value = loop {
         let of = ProofOf { method: "POST", url: endpoint, token: None, nonce: nonce.as_deref() };
         let proof = prover.proof(of, Timestamp::now()).unwrap();
         let assertion = assertion(&key, "laptop", url, Timestamp::now()).unwrap();
+        secrets.extend([proof.clone(), assertion.clone()]);
         let form = format!(
             "grant_type=client_credentials&client_assertion={assertion}&client_assertion_type=\
              urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -69,10 +70,11 @@ async fn token(url: &str, key_file: &Path) -> (String, Value) {
         }
         nonce = next;
     };
-    let token = body["access_token"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned();
+    let token = body["access_token"].as_str().unwrap_or_else(|| panic!("{body}"));
     let keys = get(configuration["jwks_uri"].as_str().unwrap()).await.to_string();
-    let claims = KeySet::parse(keys.as_bytes()).unwrap().verify(&token, &Algorithm::ALL).unwrap();
-    (token, claims)
+    let claims = KeySet::parse(keys.as_bytes()).unwrap().verify(token, &Algorithm::ALL).unwrap();
+    secrets.insert(0, token.to_owned());
+    (secrets, claims)
 }
 
 #[tokio::test]
@@ -97,7 +99,7 @@ async fn the_first_start_makes_all_that_is_needed_and_says_what_to_run() {
     let organisations: Value = serde_json::from_str(&organisations).unwrap();
     assert_eq!(organisations["310000000"][0], 8_139_764);
 
-    let (token, claims) = token(url, &dir.join("laptop-key.json")).await;
+    let (sent, claims) = token(url, &dir.join("laptop-key.json")).await;
     assert_eq!(claims["aud"], "nhn:msh");
     assert_eq!(
         claims["scope"],
@@ -106,13 +108,27 @@ async fn the_first_start_makes_all_that_is_needed_and_says_what_to_run() {
     assert_eq!(claims["nhn:msh/client/claims/herid"], "0");
     assert_eq!(claims["helseid://claims/client/claims/orgnr_parent"], "310000000");
 
+    // Used once more, it is refused, and that is logged as well.
+    let refused = client().post(format!("{url}/connect/token")).header("dpop", &sent[1]);
+    let refused = refused.header("content-type", "application/x-www-form-urlencoded");
+    let form = format!("grant_type=client_credentials&client_assertion={}", sent[2]);
+    assert_eq!(refused.body(form).send().await.unwrap().status(), 400);
+
     issuer.running.signal("TERM");
     let ended = issuer.running.wait();
     assert_eq!((ended.code, ended.stdout.as_str()), (0, ""));
-    assert!(ended.stderr.contains("token issued"), "{}", ended.stderr);
-    let secrets: Value =
-        serde_json::from_str(&fs::read_to_string(dir.join("laptop-key.json")).unwrap()).unwrap();
-    for secret in token.split('.').chain(secrets["d"].as_str()) {
+    for said in ["token issued", "token refused"] {
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    let secret_of = |file: &str| {
+        let key: Value =
+            serde_json::from_str(&fs::read_to_string(dir.join(file)).unwrap()).unwrap();
+        key["d"].as_str().unwrap().to_owned()
+    };
+    let keys = [secret_of("laptop-key.json"), secret_of("signing-key.json")];
+    // The first part of an object is not its secret, and nearly the same in all.
+    let parts = sent.iter().flat_map(|object| object.split('.').skip(1));
+    for secret in parts.chain(keys.iter().map(String::as_str)) {
         assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
     }
 }
@@ -133,7 +149,7 @@ async fn a_later_start_has_the_same_keys_and_a_hang_up_changes_the_one_that_sign
     let (_, claims) = token(&first.url, &key_file).await;
     assert_eq!(claims["client_id"], "laptop");
     let both = KeySet::parse(get(&keys).await.to_string().as_bytes()).unwrap();
-    both.verify::<Value>(&old, &Algorithm::ALL).unwrap();
+    both.verify::<Value>(&old[0], &Algorithm::ALL).unwrap();
     first.running.signal("INT");
     assert_eq!(first.running.wait().code, 0);
 
