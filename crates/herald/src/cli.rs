@@ -12,7 +12,7 @@ use herald_issuer::{LIFETIME_MAX, TokenKind};
 use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
 use uuid::Uuid;
 
-use crate::commands;
+use crate::{commands, credentials::HelseIdArgs};
 
 /// Herald keeps notifications in one durable log, and serves them by polling and as event streams.
 #[derive(Debug, Parser)]
@@ -77,13 +77,18 @@ pub(crate) struct ServerArgs {
         default_value = concat!("herald-cli/", env!("CARGO_PKG_VERSION"))
     )]
     source_system: String,
+    #[command(flatten)]
+    helseid: HelseIdArgs,
 }
 
 impl ServerArgs {
-    /// A client of that server, or wrong usage.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.url, &self.source_system)
-            .map_err(|error| crate::output::WrongUsage(error.to_string()).into())
+    /// A client of that server that asks for `scope` where tokens are needed, or wrong usage.
+    pub(crate) fn client(&self, scope: &str) -> anyhow::Result<Client> {
+        let mut builder = Client::builder(&self.url, &self.source_system);
+        if let Some(helseid) = self.helseid.read(scope)? {
+            builder = builder.credentials(helseid);
+        }
+        builder.build().map_err(|error| crate::output::WrongUsage(error.to_string()).into())
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod cli;
 mod commands;
+mod credentials;
 mod duration;
 mod logging;
 mod output;

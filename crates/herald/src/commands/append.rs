@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use herald_client::{Appended, Client, drafts::Batch};
+use herald_client::{Appended, Client, HelseId, drafts::Batch};
 use herald_types::Draft;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
@@ -31,7 +31,7 @@ const GATHER_TIME: Duration = Duration::from_millis(100);
 
 /// Appends what the flags or the lines say.
 pub(crate) async fn run(args: AppendArgs) -> anyhow::Result<()> {
-    let client = args.server.client()?;
+    let client = args.server.client(HelseId::PUBLISH_SCOPE)?;
     let mut stop = Stop::certain(1)?;
     if let Some(draft) = draft(&args) {
         let Some(appended) = stop.finish(client.append([draft])).await else {

@@ -3,7 +3,7 @@
 use std::{mem, time::Duration};
 
 use anyhow::{Context as _, bail};
-use herald_client::{Cursor, Page, Status};
+use herald_client::{Cursor, HelseId, Page, Status};
 use herald_types::{HerIds, Offset, PageLimit};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -16,7 +16,7 @@ use crate::{
 /// Prints one page, or all.
 pub(crate) async fn run(args: PollArgs) -> anyhow::Result<()> {
     let mut stop = Stop::certain(1)?;
-    let client = args.server.client()?;
+    let client = args.server.client(HelseId::READ_SCOPE)?;
     let her_ids = HerIds::new(args.her_ids.iter().copied())
         .map_err(|error| WrongUsage(format!("--her-id {error}")))?;
     let default = if args.follow_pages { PageLimit::MAX } else { PageLimit::DEFAULT };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use herald_client::{
-    CheckpointError, CheckpointFile, Client, Consumer, ConsumerError, Error, Event, Notification,
-    Start,
+    CheckpointError, CheckpointFile, Client, Consumer, ConsumerError, Error, Event, HelseId,
+    Notification, Start,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -34,7 +34,7 @@ type Failure = ConsumerError<CheckpointError>;
 /// Streams until told to stop.
 pub(crate) async fn run(args: StreamArgs) -> anyhow::Result<()> {
     let mut stop = Stop::certain(0)?;
-    let client = args.server.client()?;
+    let client = args.server.client(HelseId::READ_SCOPE)?;
     let Ok(consumer) = stop.or(begin(&client, &args)).await else { return Ok(()) };
     let stream = Stream {
         consumer: consumer?.save_every(args.checkpoint_every.unwrap_or_default()),

@@ -3,6 +3,7 @@
 mod chaos;
 mod cli_append;
 mod cli_dev;
+mod cli_helseid;
 mod cli_poll;
 mod cli_server;
 mod cli_stream;

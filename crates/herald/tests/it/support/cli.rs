@@ -33,6 +33,13 @@ pub(crate) fn run(args: &[&str]) -> Ended {
     run_with_input(args, "")
 }
 
+/// Runs a command to its end, with these variables in its environment.
+pub(crate) fn run_with_variables(args: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut running = Running::start_with(args, variables);
+    running.stdin("");
+    running.wait()
+}
+
 /// Runs a command to its end.
 pub(crate) fn run_with_input(args: &[&str], input: &str) -> Ended {
     let mut running = Running::start(args);
@@ -50,8 +57,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = herald()
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
