@@ -29,7 +29,7 @@ impl Challenge {
         let texts = fields.filter_map(|value| value.to_str().ok());
         let params = texts.flat_map(params).filter(|it| it.scheme.eq_ignore_ascii_case("dpop"));
         let mut challenge = Self { clock_ahead: clock_ahead(headers, now), ..Self::default() };
-        for Param { name, value, .. } in params {
+        for Param { name, value, .. } in params.filter(|it| !it.value.is_empty()) {
             match name.to_ascii_lowercase().as_str() {
                 "error" => challenge.error = Some(tamed(&value)),
                 "error_description" => challenge.description = Some(tamed(&value)),
@@ -49,12 +49,15 @@ impl Challenge {
     pub(crate) fn refuses_token(&self) -> bool {
         !matches!(self.error.as_deref(), Some("use_dpop_nonce" | "invalid_dpop_proof"))
     }
-}
 
-impl fmt::Display for Challenge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [self.error.as_deref(), self.description.as_deref()];
-        for part in parts.into_iter().flatten() {
+    /// Writes code and description, the description unless it is `text`, which follows anyway.
+    pub(crate) fn write_beside(
+        &self,
+        text: Option<&str>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let description = self.description.as_deref().filter(|it| Some(*it) != text);
+        for part in [self.error.as_deref(), description].into_iter().flatten() {
             write!(f, ": {part}")?;
         }
         Ok(())
@@ -179,7 +182,7 @@ mod tests {
         ] {
             let challenge = read(fields);
             assert_eq!(challenge.error.as_deref(), Some("invalid_token"), "{fields:?}");
-            assert_eq!(challenge.to_string(), ": invalid_token: it \"ran\" out", "{fields:?}");
+            assert_eq!(challenge.description.as_deref(), Some("it \"ran\" out"), "{fields:?}");
         }
         for fields in [&[][..], &["DPoP"], &[r#"Bearer error="invalid_token""#], &["=\",", "\"\\"]]
         {

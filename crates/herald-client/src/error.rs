@@ -215,8 +215,9 @@ impl std::error::Error for Refusal {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the server answered {}", self.status)?;
+        let text = self.problem.as_ref().and_then(Problem::text);
         if let Some(challenge) = &self.challenge {
-            write!(f, "{challenge}")?;
+            challenge.write_beside(text, f)?;
         }
         if let Some(problem) = &self.problem {
             problem.write(f)?;
@@ -249,9 +250,12 @@ impl Problem {
         crate::notification::read_object(body).ok()
     }
 
+    fn text(&self) -> Option<&str> {
+        self.detail.as_deref().or(self.title.as_deref())
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.detail.as_ref().or(self.title.as_ref());
-        if let Some(text) = text {
+        if let Some(text) = self.text() {
             write!(f, ": {text}")?;
         }
         if let Some(violations) = self.validation_errors.as_ref().filter(|all| !all.is_empty()) {

@@ -179,24 +179,26 @@ async fn what_does_not_pass_by_itself_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_401_says_why_and_whether_the_clocks_differ() {
-    let headers = "www-authenticate: DPoP error=\"invalid_dpop_proof\", algs=\"ES256\"\r\n\
-                   date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-    let problem = r#"{"detail":"The proof is not accepted.","requestId":"r1"}"#;
-    let server = Script::start(move |_, _, stream| {
-        write(stream, answer("401 Unauthorized", headers, problem));
-    });
-    let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
-    let error = poll.unwrap_err().to_string();
-    let (why, clock) = error.split_once("; ").unwrap();
-    assert_eq!(
-        why,
-        "the server answered 401 Unauthorized: invalid_dpop_proof: The proof is not accepted. \
-         [request r1]"
-    );
-    assert!(
-        clock.starts_with("the clock here is ") && clock.ends_with(" s ahead of the one there")
-    );
-    assert_eq!(server.requests().len(), 1);
+    for (description, told) in [("", ""), ("Not accepted.", ""), ("too old", ": too old")] {
+        let headers = format!(
+            "www-authenticate: DPoP error=\"invalid_dpop_proof\", algs=\"ES256\", \
+             error_description=\"{description}\"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        );
+        let problem = r#"{"detail":"Not accepted.","requestId":"r1"}"#;
+        let server = Script::start(move |_, _, stream| {
+            write(stream, answer("401 Unauthorized", &headers, problem));
+        });
+        let poll = client(&server.url).poll(&her_ids(7..=7), offset(5), PageLimit::MAX).await;
+        let error = poll.unwrap_err().to_string();
+        let (why, clock) = error.split_once("; ").unwrap();
+        let told =
+            format!("401 Unauthorized: invalid_dpop_proof{told}: Not accepted. [request r1]");
+        assert_eq!(why, format!("the server answered {told}"));
+        assert!(
+            clock.starts_with("the clock here is ") && clock.ends_with(" s ahead of the one there")
+        );
+        assert_eq!(server.requests().len(), 1);
+    }
 }
 
 #[tokio::test]
