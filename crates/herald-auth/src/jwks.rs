@@ -64,7 +64,8 @@ struct Inner {
     // Read for every call, so that no call waits for one that fetches.
     keys: ArcSwapOption<KeySet>,
     known: watch::Sender<bool>,
-    // When the keys were asked for last. Whoever fetches holds it, so that many who miss a key make one fetch.
+    // When the keys were asked for last because one was not known: the fetches of the clock do not count, or a key that is new
+    // soon after one of them would have to wait. Whoever fetches holds it, so that many who miss a key make one fetch.
     asked: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -143,9 +144,9 @@ impl IssuerKeys {
     pub async fn keep_fresh(&self) {
         let mut first_pause = FIRST_PAUSE;
         loop {
-            let mut asked = self.0.asked.lock().await;
-            self.refresh(&mut asked).await;
-            drop(asked);
+            let fetching = self.0.asked.lock().await;
+            self.refresh().await;
+            drop(fetching);
             if self.current().is_some() {
                 sleep(self.0.settings.refresh_interval).await;
             } else {
@@ -170,14 +171,17 @@ impl IssuerKeys {
         // In a task of its own: a caller that goes away ends neither the fetch that the others wait for, nor uses up their
         // minute with nothing.
         let keys = self.clone();
-        let fetching = tokio::spawn(async move { keys.refresh(&mut asked).await });
+        *asked = Some(Instant::now());
+        let fetching = tokio::spawn(async move {
+            keys.refresh().await;
+            drop(asked);
+        });
         // It fails when the runtime stops; then there is nothing newer.
         let _ = fetching.await;
         self.current().filter(is_newer)
     }
 
-    async fn refresh(&self, asked: &mut Option<Instant>) {
-        *asked = Some(Instant::now());
+    async fn refresh(&self) {
         let fetched = timeout(FETCH_TIMEOUT, self.fetch()).await;
         match fetched.unwrap_or(Err(RefreshError::Slow)) {
             Ok(keys) => {
