@@ -1,6 +1,14 @@
 //! Who has which HER-ids: one JSON object with a list for each name, kept as it was read last.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use herald_types::{HerId, HerIdSet};
@@ -43,8 +51,10 @@ pub(crate) enum Listed {
 pub(crate) struct Lists {
     subject: Subject,
     known: ArcSwapOption<HashMap<String, Listed>>,
-    // Counts the changes, for those who must look again at what they granted.
-    changes: watch::Sender<u64>,
+    // Tells of the changes those who must look again at what they granted.
+    changes: watch::Sender<()>,
+    // Counts them, for those who ask before each page of each stream: the channel would take a lock that all share.
+    version: AtomicU64,
 }
 
 /// A document that is not what it should be. It says where, and repeats nothing: the file may be the wrong one, and a
@@ -72,7 +82,12 @@ pub enum InvalidDocument {
 impl Lists {
     /// Nothing has been read yet, so that nobody has anything.
     pub(crate) fn new(subject: Subject) -> Self {
-        Self { subject, known: ArcSwapOption::empty(), changes: watch::Sender::new(0) }
+        Self {
+            subject,
+            known: ArcSwapOption::empty(),
+            changes: watch::Sender::new(()),
+            version: AtomicU64::new(0),
+        }
     }
 
     /// What `name` has; `None` for one that is not known.
@@ -84,8 +99,13 @@ impl Lists {
         self.known.load().is_some()
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// Another number after each change.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Takes `document` from now on. If it says what the last one said, nothing has changed.
@@ -106,7 +126,9 @@ impl Lists {
             return Ok(());
         }
         self.known.store(Some(Arc::new(known)));
-        self.changes.send_modify(|changes| *changes += 1);
+        // Behind the store: whoever sees the number sees the document.
+        self.version.fetch_add(1, Ordering::Release);
+        self.changes.send_replace(());
         Ok(())
     }
 

@@ -57,8 +57,14 @@ impl Organisations {
 
     /// Tells of every change from now on.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> watch::Receiver<()> {
         self.0.changes()
+    }
+
+    /// Another number after each change: what was granted at the same number, read before, is granted still.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version()
     }
 
     /// Takes `document` from now on. If it says what the last one said, nothing has changed.

@@ -69,8 +69,8 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Says whether a stream may still go on. It is kept as long as the stream is open, and asked when it opens and whenever
-/// permissions may have changed.
+/// Says whether a stream may still go on. It is kept as long as the stream is open, and asked when it opens, before each
+/// page that it hands out, and whenever permissions may have changed: it should be cheap while they have not.
 pub type Permit = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// How far readers are behind the tail, in offsets, and for how long one has taken nothing of what waits for it.
@@ -269,6 +269,10 @@ impl OpenStream {
     pub(crate) fn ends_at(&self) -> Instant {
         let ends_at_ms = self.entry.ends_at_ms.load(Ordering::Relaxed);
         self.registry.0.epoch + Duration::from_millis(ends_at_ms)
+    }
+
+    pub(crate) fn is_permitted(&self) -> bool {
+        self.entry.is_permitted()
     }
 
     /// Wakes `waker` when the end has moved.

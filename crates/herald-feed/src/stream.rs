@@ -126,14 +126,14 @@ impl Stream {
                 State::Looking { beat } => {
                     let beat = *beat;
                     if now >= self.open.ends_at() {
-                        self.state = State::Ended;
-                        out.retry(rand::random_range(RETRY_HINT_MS));
+                        self.end(out);
                         return Poll::Ready(Ok(true));
                     }
                     let (receivers, after) = (self.cursor.receivers(), self.cursor.after());
+                    let start = out.0.len();
                     match self.log.read_now(receivers, after, BOUNDS, out) {
                         Ok(Some(page)) => {
-                            if self.take(&page, beat, out) {
+                            if self.take(&page, beat, start, out) {
                                 return Poll::Ready(Ok(true));
                             }
                         }
@@ -148,8 +148,9 @@ impl Stream {
                     let beat = *beat;
                     match ready!(reading.as_mut().poll(cx)) {
                         Ok((page, mut events)) => {
+                            let start = out.0.len();
                             out.append(&mut events);
-                            if self.take(&page, beat, out) {
+                            if self.take(&page, beat, start, out) {
                                 return Poll::Ready(Ok(true));
                             }
                         }
@@ -190,8 +191,20 @@ impl Stream {
         Box::pin(async move { log.read_disk(cursor.receivers(), cursor.after(), BOUNDS).await })
     }
 
-    /// Moves behind `page`, whose events are in `out`; whether there is anything to send.
-    fn take(&mut self, page: &Page, beat: bool, out: &mut Events) -> bool {
+    /// The last that it says.
+    fn end(&mut self, out: &mut Events) {
+        self.state = State::Ended;
+        out.retry(rand::random_range(RETRY_HINT_MS));
+    }
+
+    /// Moves behind `page`, whose events are in `out` from `start` on; whether there is anything to send.
+    fn take(&mut self, page: &Page, beat: bool, start: usize, out: &mut Events) -> bool {
+        // Behind the read and not before it: what was read may have been appended after the permission had gone.
+        if !page.is_empty() && !self.open.is_permitted() {
+            out.0.truncate(start);
+            self.end(out);
+            return true;
+        }
         self.cursor.advance(page.until());
         self.state = if page.is_full() { State::Looking { beat } } else { State::Waiting };
         let mut has_beaten = false;
@@ -424,6 +437,24 @@ mod tests {
         assert_eq!(waiting.await.unwrap(), (true, Some("(end)".to_owned())));
         let mut other = other;
         assert_eq!(look(&mut other), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_appended_behind_a_lost_permit_is_not_shown_before_anybody_has_looked() {
+        let opened = Opened::new();
+        let permitted = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&permitted);
+        let permit: Permit = Box::new(move || asked.load(Ordering::Relaxed));
+        let cursor = at_rest(&opened).cursor.clone();
+        let mut stream = opened.stream_of(cursor, Instant::now() + HOUR, Some(permit));
+        look(&mut stream);
+        opened.append(1, 1, "x").await;
+        assert_eq!(events(look(&mut stream)), 1);
+        permitted.store(false, Ordering::Relaxed);
+        opened.append(1, 1, "x").await;
+        let hint = look(&mut stream).unwrap();
+        assert!(hint.starts_with("retry: ") && !hint.contains("event"), "{hint}");
+        assert_eq!(look(&mut stream).as_deref(), Some("(end)"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,9 @@
 //! Who is let in, and what for: with a token, or everybody.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use herald_auth::{
     Address, Authenticator, Caller, Check, Denied, Holder, Organisations, Presented, Publishers,
@@ -111,7 +114,20 @@ impl Admission {
             Self::Everybody(_) => Box::new(|| true),
             Self::Tokens(tokens) => {
                 let organisations = tokens.organisations.clone();
-                Box::new(move || organisations.grant(&holder).still_covers(&receivers))
+                // The version at which it held last: it is asked before each page.
+                let held_at = AtomicU64::new(u64::MAX);
+                Box::new(move || {
+                    // Before the grant is looked at, so that a change meanwhile is looked at the next time.
+                    let version = organisations.version();
+                    if held_at.load(Ordering::Relaxed) == version {
+                        return true;
+                    }
+                    let holds = organisations.grant(&holder).still_covers(&receivers);
+                    if holds {
+                        held_at.store(version, Ordering::Relaxed);
+                    }
+                    holds
+                })
             }
         }
     }

@@ -150,7 +150,7 @@ impl Api {
 }
 
 /// Ends the streams that have lost a HER-id, at each change of what is granted.
-async fn recheck(mut changes: watch::Receiver<u64>, streams: OpenStreams) {
+async fn recheck(mut changes: watch::Receiver<()>, streams: OpenStreams) {
     while changes.changed().await.is_ok() {
         let streams = streams.clone();
         // Ten thousand streams of 1500 receivers are a second's work.
