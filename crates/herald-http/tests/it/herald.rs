@@ -17,7 +17,7 @@ use reqwest::{Body, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::serving::PATIENCE;
+use crate::{leaks, serving::PATIENCE};
 
 pub(crate) const MESSAGE: &str = "0f84d750-8ce3-4471-a1ac-ab7a55e609c0";
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
@@ -25,6 +25,7 @@ pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 /// A running server with the API on a fresh log.
 pub(crate) struct Herald {
     pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: OpenStreams,
     pub(crate) client: reqwest::Client,
@@ -51,8 +52,12 @@ impl Herald {
 
     /// The same server asked over cleartext HTTP/2.
     pub(crate) fn over_http2(mut self) -> Self {
-        self.client = client().http2_prior_knowledge().build().unwrap();
+        self.client = Self::http2_client();
         self
+    }
+
+    pub(crate) fn http2_client() -> reqwest::Client {
+        client().http2_prior_knowledge().build().unwrap()
     }
 
     /// A server whose log is not open yet.
@@ -68,7 +73,7 @@ impl Herald {
             limits: ServerLimits::default(),
         })
         .unwrap();
-        let address = server.api_address();
+        let (address, ops_address) = (server.api_address(), server.ops_address());
         let metrics = Metrics::install();
         let streams = OpenStreams::new();
         let api = Arc::new(Api::new(lifecycle.clone(), streams.clone(), settings));
@@ -76,7 +81,7 @@ impl Herald {
         tokio::spawn(server.run(lifecycle.clone(), api, ops));
         let client = client().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { address, lifecycle, streams, client, _dir: dir }
+        Self { address, ops: ops_address, lifecycle, streams, client, _dir: dir }
     }
 
     pub(crate) fn open_log(&self) {
@@ -190,7 +195,9 @@ pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     let answer = timeout(PATIENCE, request.send()).await.expect("an answer").unwrap();
     let (status, headers) = (answer.status(), answer.headers().clone());
     let body = timeout(PATIENCE, answer.bytes()).await.expect("a body").unwrap();
-    Answer { status, headers, body }
+    let answer = Answer { status, headers, body };
+    leaks::answered(&answer);
+    answer
 }
 
 /// An open stream, read event by event, where an event is its text up to and without the blank line.

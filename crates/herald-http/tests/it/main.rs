@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod append;
+mod auth;
 mod drain;
 mod flood;
+mod grants;
+mod guarded;
 mod handover;
 mod herald;
+mod leaks;
 mod limits;
 mod model;
 mod openapi;
