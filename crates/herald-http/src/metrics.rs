@@ -54,6 +54,12 @@ pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 pub const AUTH_REFUSED: &str = "herald_auth_refused_total";
 /// Used proofs that are remembered now.
 pub const AUTH_REPLAYS: &str = "herald_auth_replays";
+/// TLS handshakes, by outcome.
+pub const TLS_HANDSHAKES: &str = "herald_tls_handshakes_total";
+/// Changes of the files of TLS, by whether they are in force.
+pub const TLS_RELOADS: &str = "herald_tls_reloads_total";
+/// When the certificate that is served expires.
+pub const TLS_CERTIFICATE_EXPIRY: &str = "herald_tls_certificate_expiry_timestamp_seconds";
 
 /// Where seconds are counted: from a poll answered from memory to a sync on a busy disk.
 pub(crate) const SECONDS_BUCKETS: [f64; 16] = [
@@ -222,6 +228,19 @@ fn describe() {
     describe_counter!(
         herald_auth::DOCUMENT_READS,
         "Readings of the organisations and the publishers that changed them, or failed, by outcome."
+    );
+    describe_counter!(
+        TLS_HANDSHAKES,
+        "TLS handshakes, by outcome: done, failed, gone (the peer went away), slow (it took too long)."
+    );
+    describe_counter!(
+        TLS_RELOADS,
+        "Changes of the files of TLS, by outcome: loaded, or refused and the last good ones kept."
+    );
+    describe_gauge!(
+        TLS_CERTIFICATE_EXPIRY,
+        Unit::Seconds,
+        "When the certificate that is served expires, in seconds since 1970."
     );
     describe_counter!("herald_problems_total", "Problems answered, by type and status.");
     describe_counter!(

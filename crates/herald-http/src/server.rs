@@ -15,7 +15,9 @@ mod requests;
 mod seats;
 mod settings;
 mod signal;
+mod socket;
 mod stall;
+mod tls;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -29,6 +31,7 @@ pub use settings::{
     CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HTTP2_RESETS_MAX, HTTP2_STREAMS_MAX,
     IDLE_TIMEOUT, OPS_CONNECTIONS_MAX, ServerLimits, ServerSettings,
 };
+pub use tls::{TLS_FILE_BYTES_MAX, Tls, TlsError, TlsSettings};
 use tokio::time::{sleep_until, timeout_at};
 use tracing::info;
 
@@ -53,6 +56,7 @@ pub struct Server {
     api: Listener,
     ops: Listener,
     settings: ServerSettings,
+    tls: Option<Tls>,
 }
 
 /// How a stop went.
@@ -72,7 +76,14 @@ impl Server {
             api: Listener::bind(settings.listen)?,
             ops: Listener::bind(settings.ops_listen)?,
             settings,
+            tls: None,
         })
+    }
+
+    /// The same ports, with nothing but TLS on the API's.
+    #[must_use]
+    pub fn over_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Where the API listens, with the port that was found for 0.
@@ -97,7 +108,7 @@ impl Server {
         api: Arc<impl Routes>,
         ops: Arc<impl Routes>,
     ) -> Stopped {
-        let Self { api: api_listener, ops: ops_listener, settings } = self;
+        let Self { api: api_listener, ops: ops_listener, settings, tls } = self;
         // Whatever the API's peers do, there is room to ask how it is.
         let ops_limits = ServerLimits {
             connections_max: OPS_CONNECTIONS_MAX,
@@ -105,8 +116,15 @@ impl Server {
             ..settings.limits
         };
         let ops_settings = ServerSettings { limits: ops_limits, ..settings };
-        let api = Connections::new("api", api, lifecycle.clone(), settings);
-        let ops = Connections::new("ops", ops, lifecycle.clone(), ops_settings);
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let api = Connections::new("api", api, lifecycle.clone(), settings, acceptor);
+        let ops = Connections::new("ops", ops, lifecycle.clone(), ops_settings, None);
+        let watch = async {
+            match tls {
+                Some(tls) => tls.watch().await,
+                None => std::future::pending().await,
+            }
+        };
         let accept = async {
             tokio::join!(
                 api_listener.accept_all(|stream, from| api.serve(stream, from)),
@@ -115,6 +133,7 @@ impl Server {
         };
         tokio::select! {
             _ = accept => unreachable!("a listener accepts for ever"),
+            () = watch => unreachable!("files are watched for ever"),
             () = drain_ended(&lifecycle, &api) => {}
         }
         let drain = lifecycle.stop();

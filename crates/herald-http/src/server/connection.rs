@@ -22,7 +22,9 @@ use super::{
     seats::Seats,
     settings::ServerSettings,
     signal::Signal,
+    socket::Socket,
     stall::GuardedExecutor,
+    tls::{Accepted, Acceptor},
 };
 use crate::{
     lifecycle::Lifecycle,
@@ -56,6 +58,7 @@ pub(super) struct Port<R> {
     pub(super) head_bytes_max: usize,
     pub(super) seats: Seats,
     stall_timeout: Duration,
+    tls: Option<Acceptor>,
     open: Gauge,
     pub(super) connections: TaskTracker,
     // Requests taken before a stop; later ones are only refused and need no waiting for.
@@ -72,6 +75,7 @@ impl<R: Routes> Connections<R> {
         routes: Arc<R>,
         lifecycle: Lifecycle,
         settings: ServerSettings,
+        tls: Option<Acceptor>,
     ) -> Self {
         let trackers = [TaskTracker::new(), TaskTracker::new()];
         for tracker in &trackers {
@@ -92,6 +96,7 @@ impl<R: Routes> Connections<R> {
             head_bytes_max,
             seats: Seats::new(limits.connections_max, limits.connections_per_address_max),
             stall_timeout,
+            tls,
             open: gauge!(HTTP_CONNECTIONS, "port" => port),
             connections,
             requests,
@@ -112,7 +117,7 @@ impl<R: Routes> Connections<R> {
             port.connections.spawn(serving).abort_handle()
         });
         if let (Err(limit), Some(stream)) = (taken, stream) {
-            refuse(&stream, limit);
+            refuse(&stream, limit, port.tls.is_some());
         }
     }
 
@@ -170,22 +175,45 @@ async fn serve<R: Routes>(
     activity: Arc<Activity>,
     open: OpenConnection<R>,
 ) {
-    let version =
-        async { timeout_at(activity.first_head_by(port.patience), speaks_http2(&stream)).await };
-    let is_http2 = tokio::select! {
-        version = version => version,
+    let deadline = activity.first_head_by(port.patience);
+    let accepted = async {
+        match &port.tls {
+            None => accept_plain(&port, stream, peer, deadline).await,
+            // In a box, so that a connection without TLS does not pay for the size of a handshake.
+            Some(tls) => Box::pin(tls.accept(stream, port.stall_timeout, peer, deadline)).await,
+        }
+    };
+    let accepted = tokio::select! {
+        accepted = accepted => accepted,
         () = port.closing.given() => return,
     };
-    let is_http2 = match is_http2 {
-        Ok(Ok(is_http2)) => is_http2,
-        Ok(Err(_)) => return,
-        Err(_) => return Limit::HeadTime.met(),
-    };
-    match Guarded::new(stream, port.stall_timeout) {
+    let Some(Accepted { socket, is_http2, peer }) = accepted else { return };
+    if is_http2 {
         // In a box, so that the many connections of HTTP/1.1 do not pay for the size of the few of HTTP/2.
-        Ok(io) if is_http2 => Box::pin(serve_http2(&port, io, peer, activity, open)).await,
-        Ok(io) => serve_http1(&port, io, peer, activity, open).await,
-        Err(error) => debug!(%error, "connection gone before it was served"),
+        Box::pin(serve_http2(&port, socket, peer, activity, open)).await;
+    } else {
+        serve_http1(&port, socket, peer, activity, open).await;
+    }
+}
+
+/// A connection without TLS, once its peer has said enough to know its version of HTTP.
+async fn accept_plain<R>(
+    port: &Port<R>,
+    stream: TcpStream,
+    peer: Peer,
+    deadline: Instant,
+) -> Option<Accepted> {
+    let Ok(is_http2) = timeout_at(deadline, speaks_http2(&stream)).await else {
+        Limit::HeadTime.met();
+        return None;
+    };
+    let is_http2 = is_http2.ok()?;
+    match Guarded::new(stream, port.stall_timeout) {
+        Ok(guarded) => Some(Accepted { socket: Socket::Plain(guarded), is_http2, peer }),
+        Err(error) => {
+            debug!(%error, "connection gone before it was served");
+            None
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::debug;
 
-use super::{connection::OpenConnection, io::Guarded, requests::Running, signal::Listener};
+use super::{connection::OpenConnection, requests::Running, signal::Listener, socket::Socket};
 use crate::body::{Body, ClientStream, stream_broke};
 
 /// Room for a chunk's length in hexadecimal digits and the end of its line.
@@ -35,7 +35,7 @@ const DROPPED_BYTES: usize = 512;
 pin_project! {
     /// Writes one stream to its end.
     pub(super) struct EventWriter<R> {
-        io: Guarded,
+        io: Socket,
         stream: Box<ClientStream>,
         // What is being written; nothing is kept while there is nothing to write.
         out: Vec<u8>,
@@ -51,7 +51,7 @@ pin_project! {
 impl<R> EventWriter<R> {
     /// The writer of `answer`, or `None` if that is no stream.
     pub(super) fn new(
-        io: Guarded,
+        io: Socket,
         mut answer: Response<Body>,
         running: Running,
         open: OpenConnection<R>,
@@ -105,6 +105,10 @@ impl<R> Future for EventWriter<R> {
                     }
                 }
             }
+            if let Err(error) = ready!(Pin::new(&mut *this.io).poll_flush(cx)) {
+                debug!(%error, "stream's connection ended");
+                return Poll::Ready(());
+            }
             if *this.is_ended {
                 // A peer that does not hear the end has heard the last chunk.
                 return Pin::new(&mut *this.io).poll_shutdown(cx).map(drop);
@@ -153,7 +157,7 @@ fn frame(out: &mut Vec<u8>) -> usize {
 }
 
 /// Ready when the peer has closed or reset the connection.
-fn poll_gone(io: &mut Guarded, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_gone(io: &mut Socket, cx: &mut Context<'_>) -> Poll<()> {
     let mut dropped = [0; DROPPED_BYTES];
     loop {
         let mut buffer = ReadBuf::new(&mut dropped);

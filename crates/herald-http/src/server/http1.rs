@@ -21,8 +21,8 @@ use super::{
     Peer, Routes,
     connection::{OpenConnection, Port},
     events::EventWriter,
-    io::Guarded,
     requests::{Activity, HandedOver, Wait, answer},
+    socket::Socket,
 };
 use crate::limited::Limit;
 
@@ -39,7 +39,7 @@ enum End {
 
 pub(super) async fn serve_http1<R: Routes>(
     port: &Arc<Port<R>>,
-    io: Guarded,
+    io: Socket,
     peer: Peer,
     activity: Arc<Activity>,
     open: OpenConnection<R>,
@@ -49,7 +49,7 @@ pub(super) async fn serve_http1<R: Routes>(
         let (port, activity) = (&**port, &activity);
         async move { Ok::<_, Infallible>(answer(port, activity, request, peer).await) }
     });
-    let io = Watched { io, activity: Arc::clone(&activity) };
+    let io = Watched { io, took_all: true, activity: Arc::clone(&activity) };
     let mut connection = port.http1.serve_connection(TokioIo::new(io), service);
     let mut closing = pin!(port.closing.listen());
     let mut cut = pin!(port.cut.listen());
@@ -96,6 +96,8 @@ pub(super) async fn serve_http1<R: Routes>(
         End::GivenUp(limit) => {
             limit.met();
             debug!(?limit, "connection closed");
+            let mut io = connection.into_parts().io.into_inner().io;
+            io.say_end().await;
         }
         End::Stream(HandedOver { answer, running }) => {
             // What the peer has sent behind its request is not read: the stream ends the connection.
@@ -111,15 +113,20 @@ pub(super) async fn serve_http1<R: Routes>(
 
 /// A socket that tells when something has come, and whether it has taken all of what was written last.
 struct Watched {
-    io: Guarded,
+    io: Socket,
+    took_all: bool,
     activity: Arc<Activity>,
 }
 
 impl Watched {
-    fn noted(&self, len: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let is_flushed = matches!(&written, Poll::Ready(Ok(written)) if *written == len);
-        self.activity.set_flushed(is_flushed);
+    fn noted(&mut self, len: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.took_all = matches!(&written, Poll::Ready(Ok(written)) if *written == len);
+        self.note();
         written
+    }
+
+    fn note(&self) {
+        self.activity.set_flushed(self.took_all && !self.io.has_unsent());
     }
 }
 
@@ -162,7 +169,9 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.note();
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,8 +21,8 @@ use tracing::debug;
 use super::{
     Peer, Routes,
     connection::{OpenConnection, Port},
-    io::Guarded,
     requests::{Activity, Wait, answer},
+    socket::Socket,
 };
 use crate::limited::Limit;
 
@@ -31,7 +31,7 @@ const GREETING_BYTES: usize = 24 + 9;
 
 pub(super) async fn serve_http2<R: Routes>(
     port: &Arc<Port<R>>,
-    io: Guarded,
+    io: Socket,
     peer: Peer,
     activity: Arc<Activity>,
     // Kept to the connection's end.
@@ -98,7 +98,7 @@ fn is_too_much(error: &hyper::Error) -> bool {
 
 /// A socket that tells when its peer has begun to speak HTTP/2.
 struct Greeted {
-    io: Guarded,
+    io: Socket,
     activity: Arc<Activity>,
     awaited: usize,
 }

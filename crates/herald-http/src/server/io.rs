@@ -54,7 +54,14 @@ impl Guarded {
             socket.set_tcp_user_timeout(Some(stall_timeout))?;
             socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         }
-        Ok(Self { stream, stall_timeout, stalled: None })
+        Ok(Self::around(stream, stall_timeout))
+    }
+}
+
+impl<T> Guarded<T> {
+    /// Leaves the stream as it is.
+    pub(super) const fn around(stream: T, stall_timeout: Duration) -> Self {
+        Self { stream, stall_timeout, stalled: None }
     }
 }
 
@@ -131,7 +138,7 @@ mod tests {
 
     fn guarded() -> (Guarded<DuplexStream>, DuplexStream) {
         let (stream, peer) = duplex(ROOM);
-        (Guarded { stream, stall_timeout: STALL, stalled: None }, peer)
+        (Guarded::around(stream, STALL), peer)
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,9 +13,13 @@ const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nco
 /// How much of the request is taken off the socket: closing it with bytes unread would take the answer back.
 const REQUEST_BYTES: usize = 16 * 1024;
 
-/// Answers without waiting for anything, as well as that goes: who turns away must not be kept busy by it.
-pub(super) fn refuse(stream: &TcpStream, limit: Limit) {
+/// Answers without waiting for anything, as well as that goes: who turns away must not be kept busy by it. Whoever speaks
+/// TLS sees a connection that closes: a handshake would cost what there is too little of.
+pub(super) fn refuse(stream: &TcpStream, limit: Limit, is_tls: bool) {
     limit.met();
+    if is_tls {
+        return debug!(?limit, "connection turned away");
+    }
     let socket = SockRef::from(stream);
     let mut dropped = [MaybeUninit::uninit(); REQUEST_BYTES];
     // Neither need work.

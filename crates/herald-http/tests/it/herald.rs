@@ -9,10 +9,14 @@ use herald_http::{
     lifecycle::Lifecycle,
     metrics::Metrics,
     ops::Ops,
-    server::{HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerLimits, ServerSettings},
+    server::{
+        HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerLimits, ServerSettings, Tls, TlsSettings,
+    },
 };
 use herald_log::{Log, LogSettings};
+use herald_types::Draft;
 use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
 use reqwest::{Body, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -21,6 +25,8 @@ use crate::{leaks, serving::PATIENCE};
 
 pub(crate) const MESSAGE: &str = "0f84d750-8ce3-4471-a1ac-ab7a55e609c0";
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
+
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server with the API on a fresh log.
 pub(crate) struct Herald {
@@ -60,19 +66,46 @@ impl Herald {
         client().http2_prior_knowledge().build().unwrap()
     }
 
+    /// A server that is ready and whose API speaks TLS, which the client of this does not trust.
+    pub(crate) async fn start_over_tls(settings: ApiSettings, tls: &TlsSettings) -> Self {
+        let _ = Metrics::install();
+        let tls = Tls::open(tls).await.unwrap();
+        let herald = Self::bound(settings, STALL_TIMEOUT, |server| server.over_tls(tls));
+        herald.open_log();
+        herald
+    }
+
+    /// The same, with little patience for readers that take nothing.
+    pub(crate) async fn start_stalling_over_tls(tls: &TlsSettings) -> Self {
+        let _ = Metrics::install();
+        let (tls, stall_timeout) = (Tls::open(tls).await.unwrap(), Duration::from_millis(300));
+        let herald = Self::bound(quiet(), stall_timeout, |server| server.over_tls(tls));
+        herald.open_log();
+        herald
+    }
+
     /// A server whose log is not open yet.
     pub(crate) fn starting(settings: ApiSettings) -> Self {
+        Self::bound(settings, STALL_TIMEOUT, |server| server)
+    }
+
+    fn bound(
+        settings: ApiSettings,
+        stall_timeout: Duration,
+        set_up: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let lifecycle = Lifecycle::new(Duration::from_secs(2));
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::bind(ServerSettings {
             listen: any_port,
             ops_listen: any_port,
-            stall_timeout: Duration::from_secs(60),
+            stall_timeout,
             head_bytes_max: HEAD_BYTES_MAX,
             idle_timeout: IDLE_TIMEOUT,
             limits: ServerLimits::default(),
         })
         .unwrap();
+        let server = set_up(server);
         let (address, ops_address) = (server.api_address(), server.ops_address());
         let metrics = Metrics::install();
         let streams = OpenStreams::new();
@@ -86,6 +119,13 @@ impl Herald {
 
     pub(crate) fn open_log(&self) {
         self.lifecycle.serve(Log::open(self._dir.path(), LogSettings::default()).unwrap());
+    }
+
+    /// Appends without HTTP.
+    pub(crate) async fn store(&self, drafts: &[Value]) {
+        let body = serde_json::to_vec(&json!({ "notifications": drafts })).unwrap();
+        let drafts = Draft::parse_request(&body).unwrap();
+        self.lifecycle.log().unwrap().append(drafts, Timestamp::now()).await.unwrap();
     }
 
     /// A request without any header of the page.

@@ -4,6 +4,8 @@
 
 mod append;
 mod auth;
+mod certificates;
+mod client_certificates;
 mod drain;
 mod flood;
 mod grants;
@@ -23,4 +25,5 @@ mod server;
 mod serving;
 mod smuggling;
 mod stream;
+mod tls;
 mod upload;

@@ -11,6 +11,7 @@ use herald_http::{
     ops::Ops,
     server::{
         HEAD_BYTES_MAX, IDLE_TIMEOUT, Peer, Routes, Server, ServerLimits, ServerSettings, Stopped,
+        Tls, TlsSettings,
     },
 };
 use herald_log::{Log, LogSettings};
@@ -19,7 +20,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -85,14 +86,27 @@ impl Drop for Ended {
 impl Serving {
     /// A server with an open log.
     pub(crate) fn start(config: &Config) -> Self {
-        let serving = Self::starting(config);
-        let log = Log::open(serving._dir.path(), LogSettings::default()).unwrap();
-        serving.lifecycle.serve(log);
-        serving
+        Self::starting(config).open_log()
+    }
+
+    /// A server with an open log, whose API speaks TLS.
+    pub(crate) async fn start_over_tls(config: &Config, settings: &TlsSettings) -> Self {
+        let _ = Metrics::install();
+        let tls = Tls::open(settings).await.unwrap();
+        Self::bound(config, |server| server.over_tls(tls)).open_log()
     }
 
     /// A server whose log is not open yet.
     pub(crate) fn starting(config: &Config) -> Self {
+        Self::bound(config, |server| server)
+    }
+
+    fn open_log(self) -> Self {
+        self.lifecycle.serve(Log::open(self._dir.path(), LogSettings::default()).unwrap());
+        self
+    }
+
+    fn bound(config: &Config, set_up: impl FnOnce(Server) -> Server) -> Self {
         let (sender, ended) = mpsc::unbounded_channel();
         let hooks = Arc::new(Hooks { entered: Notify::new(), go_on: Notify::new(), ended: sender });
         let lifecycle = Lifecycle::new(config.drain);
@@ -106,6 +120,7 @@ impl Serving {
             limits: config.limits,
         })
         .unwrap();
+        let server = set_up(server);
         let (api, ops) = (server.api_address(), server.ops_address());
         let ops_routes = Arc::new(Ops::new(lifecycle.clone(), Metrics::install()));
         let running = tokio::spawn(server.run(lifecycle.clone(), Arc::clone(&hooks), ops_routes));
@@ -162,13 +177,13 @@ impl Hooks {
 }
 
 /// Sends a request's head over HTTP/1.1.
-pub(crate) async fn send(stream: &mut TcpStream, path: &str) {
+pub(crate) async fn send(stream: &mut (impl AsyncWrite + Unpin), path: &str) {
     let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
 }
 
 /// Reads up to and with `end`.
-pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(crate) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
         match stream.read_u8().await {
