@@ -56,6 +56,8 @@ pub struct ApiSettings {
     pub uploads_bytes_max: usize,
     /// What one client may ask for.
     pub clients: ClientLimits,
+    /// Whether an append needs a connection whose client has shown a certificate.
+    pub append_needs_certificate: bool,
 }
 
 impl Default for ApiSettings {
@@ -67,6 +69,7 @@ impl Default for ApiSettings {
             upload_timeout: UPLOAD_TIMEOUT,
             uploads_bytes_max: UPLOADS_BYTES_MAX,
             clients: ClientLimits::default(),
+            append_needs_certificate: false,
         }
     }
 }

@@ -42,6 +42,8 @@ pub(crate) enum Error {
     InsufficientScope { scope: String, challenge: String },
     #[error("there is no room to remember another proof")]
     ReplaysFull,
+    #[error("an append needs a connection with a client certificate")]
+    ClientCertificateRequired,
     #[error("the answer is {produced}, which Accept does not allow")]
     NotAcceptable { produced: &'static str },
     #[error("{0}")]
@@ -179,6 +181,10 @@ impl From<Error> for Problem {
                 "There are too many calls with proofs now. Nothing of this happened; repeat it later.",
             )
             .retry_after(BUSY_RETRY_AFTER_SECONDS),
+            Error::ClientCertificateRequired => Self::new(
+                Kind::ClientCertificateRequired,
+                "Appends need a connection with a client certificate.",
+            ),
             Error::NotAcceptable { produced } => Self::new(
                 Kind::NotAcceptable,
                 format!("The answer is {produced}, which the header Accept must allow."),

@@ -27,8 +27,9 @@ pub(crate) struct AppendProblems;
 
 const PLAIN: [Kind; 4] = [Kind::MethodNotAllowed, Kind::Internal, Kind::NotReady, Kind::Stopping];
 const READ: [Kind; 3] = [Kind::InvalidRequest, Kind::HerIdNotGranted, Kind::NotAcceptable];
-const APPEND: [Kind; 7] = [
+const APPEND: [Kind; 8] = [
     Kind::InvalidRequest,
+    Kind::ClientCertificateRequired,
     Kind::NotAcceptable,
     Kind::ContentDiffers,
     Kind::TooLarge,

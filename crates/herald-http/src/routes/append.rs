@@ -63,6 +63,9 @@ pub(crate) async fn append(api: &Api, request: Request, peer: Peer) -> Result<Re
     let admitted =
         api.settings.admission.publisher(Asking::of(&request, peer), &api.limits).await?;
     let (head, body) = request.into_parts();
+    if api.settings.append_needs_certificate && !peer.has_client_certificate {
+        return Err(Error::ClientCertificateRequired);
+    }
     must_accept(&head.headers, JSON)?;
     let is_lines = content_type(&head.headers)?;
     let mut upload = Upload::new(body, api);

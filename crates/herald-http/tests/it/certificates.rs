@@ -111,7 +111,7 @@ impl<'a> Hello<'a> {
         Self { ca, versions: rustls::ALL_VERSIONS, alpn: &[], pair: None }
     }
 
-    fn config(&self) -> ClientConfig {
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(ring::default_provider());

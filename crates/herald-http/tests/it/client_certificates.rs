@@ -2,11 +2,14 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use herald_http::server::TlsSettings;
+use herald_http::{api::ApiSettings, server::TlsSettings};
+use http::{Method, StatusCode};
+use serde_json::json;
 use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use crate::{
     certificates::{Ca, Files, Hello, Pair},
+    herald::{Herald, answer, draft, quiet},
     serving::{Config, PATIENCE, Serving, read_until, send},
 };
 
@@ -97,4 +100,42 @@ async fn without_clients_certificates_a_client_that_comes_back_resumes() {
         read_until(&mut stream, WITHOUT).await;
         assert_eq!(stream.get_ref().1.handshake_kind().unwrap(), kind);
     }
+}
+
+#[tokio::test]
+async fn an_append_needs_a_certificate_and_nothing_else_does() {
+    let (ca, clients) = (Ca::new("Tests"), Ca::new("Clients"));
+    let files = Files::of(&ca.server(2999));
+    let settings = ApiSettings { append_needs_certificate: true, ..quiet() };
+    let tls = files.settings_with_clients(&clients);
+    let mut herald = Herald::start_over_tls(settings, &tls).await;
+    let body = json!({ "notifications": [draft(1)] }).to_string();
+
+    let client = clients.client(2999);
+    for version in [http::Version::HTTP_11, http::Version::HTTP_2] {
+        herald.trust(&ca, Some(&client), version);
+        let appended = herald.post("application/json", body.clone()).await;
+        assert_eq!(appended.status, StatusCode::CREATED, "{}", appended.text());
+
+        herald.trust(&ca, None, version);
+        let refused = herald.post("application/json", body.clone()).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        let problem = refused.json();
+        assert_eq!(problem["type"], "urn:herald:problem:client-certificate-required");
+        assert_eq!(problem["errorCode"], 0);
+        // Before 406 and 415 are looked at, and the headers of the page.
+        let request = herald.bare(Method::POST, "/notifications").header("accept", "image/png");
+        let refused = answer(request.header("content-type", "text/plain").body("x")).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+        assert_eq!(herald.poll("HerIds=1&Offset=0").await.status, StatusCode::OK);
+        herald.stream("HerIds=1&Offset=0").await.connected().await;
+        for path in ["/ping", "/openapi.json", "/swagger/"] {
+            assert_eq!(herald.get(path).await.status, StatusCode::OK, "{path}");
+        }
+    }
+    // But 503 comes first.
+    herald.lifecycle.stop();
+    let stopping = herald.post("application/json", body).await;
+    assert_eq!(stopping.status, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -15,13 +15,17 @@ use herald_http::{
 };
 use herald_log::{Log, LogSettings};
 use herald_types::Draft;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use jiff::Timestamp;
 use reqwest::{Body, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{leaks, serving::PATIENCE};
+use crate::{
+    certificates::{Ca, Hello, Pair},
+    leaks,
+    serving::PATIENCE,
+};
 
 pub(crate) const MESSAGE: &str = "0f84d750-8ce3-4471-a1ac-ab7a55e609c0";
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
@@ -35,6 +39,7 @@ pub(crate) struct Herald {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) streams: OpenStreams,
     pub(crate) client: reqwest::Client,
+    scheme: &'static str,
     _dir: tempfile::TempDir,
 }
 
@@ -84,6 +89,14 @@ impl Herald {
         herald
     }
 
+    /// Asked over TLS with this version of HTTP from now on, by a client that trusts `ca` and may show a certificate.
+    pub(crate) fn trust(&mut self, ca: &Ca, pair: Option<&Pair>, version: Version) {
+        let alpn = if version == Version::HTTP_2 { ["h2"] } else { ["http/1.1"] };
+        let hello = Hello { pair, alpn: &alpn, ..Hello::new(ca) };
+        let client = client().tls_backend_preconfigured(hello.config());
+        (self.client, self.scheme) = (client.build().unwrap(), "https");
+    }
+
     /// A server whose log is not open yet.
     pub(crate) fn starting(settings: ApiSettings) -> Self {
         Self::bound(settings, STALL_TIMEOUT, |server| server)
@@ -114,7 +127,7 @@ impl Herald {
         tokio::spawn(server.run(lifecycle.clone(), api, ops));
         let client = client().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { address, ops: ops_address, lifecycle, streams, client, _dir: dir }
+        Self { address, ops: ops_address, lifecycle, streams, client, scheme: "http", _dir: dir }
     }
 
     pub(crate) fn open_log(&self) {
@@ -130,7 +143,7 @@ impl Herald {
 
     /// A request without any header of the page.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.client.request(method, format!("{}://{}{path}", self.scheme, self.address))
     }
 
     /// A request with the headers of the page.

@@ -139,6 +139,7 @@ impl Starting {
                     requests_per_second: settings.client_requests_max,
                     streams_max: settings.client_streams_max,
                 },
+                append_needs_certificate: false,
             },
         ));
         let ops = Arc::new(Ops::new(
