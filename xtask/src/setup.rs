@@ -15,8 +15,9 @@ const CARGO_DENY_MIN: (u32, u32) = (0, 18);
 type Program = (&'static str, &'static str);
 
 /// What the foreign clients are, or need.
-const FOREIGN: [Program; 5] = [
+const FOREIGN: [Program; 6] = [
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
     ("npm", "npm"),
     ("java", "default-jre-headless"),

@@ -54,6 +54,8 @@ pub const HTTP_ACCEPT_ERRORS: &str = "herald_http_accept_errors_total";
 pub const AUTH_REFUSED: &str = "herald_auth_refused_total";
 /// Used proofs that are remembered now.
 pub const AUTH_REPLAYS: &str = "herald_auth_replays";
+/// 1 for each way in which the server is open to whoever is near.
+pub const INSECURE: &str = "herald_insecure";
 /// TLS handshakes, by outcome.
 pub const TLS_HANDSHAKES: &str = "herald_tls_handshakes_total";
 /// Changes of the files of TLS, by whether they are in force.
@@ -128,6 +130,13 @@ impl Metrics {
     #[must_use]
     pub fn telling_of_admission(self, admission: Arc<Admission>) -> Self {
         Self { admission: Some(admission), ..self }
+    }
+
+    /// From now on tells whether nobody is asked who they are, and whether what is said can be read on the way.
+    pub fn tell_insecure(&self, no_auth: bool, plain_http: bool) {
+        for (what, is_so) in [("no-auth", no_auth), ("plain-http", plain_http)] {
+            gauge!(INSECURE, "what" => what).set(f64::from(u8::from(is_so)));
+        }
     }
 
     /// The text that Prometheus reads; the gauges of `lifecycle` and of the streams are set first.
@@ -228,6 +237,10 @@ fn describe() {
     describe_counter!(
         herald_auth::DOCUMENT_READS,
         "Readings of the organisations and the publishers that changed them, or failed, by outcome."
+    );
+    describe_gauge!(
+        INSECURE,
+        "1 for no-auth when everybody is let in, and for plain-http when the API listens beyond loopback without TLS."
     );
     describe_counter!(
         TLS_HANDSHAKES,

@@ -1,7 +1,12 @@
 //! What can be said on the command line.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser, ValueParser},
@@ -12,7 +17,7 @@ use herald_issuer::{LIFETIME_MAX, TokenKind};
 use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
 use uuid::Uuid;
 
-use crate::{commands, credentials::HelseIdArgs};
+use crate::{commands, credentials::HelseIdArgs, output::WrongUsage};
 
 /// Herald keeps notifications in one durable log, and serves them by polling and as event streams.
 #[derive(Debug, Parser)]
@@ -77,6 +82,15 @@ pub(crate) struct ServerArgs {
         default_value = concat!("herald-cli/", env!("CARGO_PKG_VERSION"))
     )]
     source_system: String,
+    /// Trust the issuers in this file too, PEM, for https:// addresses [default: those of the system].
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+    /// The certificate to show to a server that asks for one, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     #[command(flatten)]
     helseid: HelseIdArgs,
 }
@@ -85,11 +99,21 @@ impl ServerArgs {
     /// A client of that server that asks for `scope` where tokens are needed, or wrong usage.
     pub(crate) fn client(&self, scope: &str) -> anyhow::Result<Client> {
         let mut builder = Client::builder(&self.url, &self.source_system);
+        if let Some(path) = &self.ca_cert {
+            builder = builder.trust(&read(path)?);
+        }
+        if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
+            builder = builder.identity(&read(certificate)?, &read(key)?);
+        }
         if let Some(helseid) = self.helseid.read(scope)? {
             builder = builder.credentials(helseid);
         }
-        builder.build().map_err(|error| crate::output::WrongUsage(error.to_string()).into())
+        builder.build().map_err(|error| WrongUsage(error.to_string()).into())
     }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("could not read {}", path.display()))
 }
 
 /// Append notifications: one from flags, or many as NDJSON from a file or stdin.

@@ -7,11 +7,13 @@ mod args;
 mod kinds;
 mod sources;
 mod table;
+mod tls;
 
 use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub(crate) use access::{Auth, Document, HelseIdSettings};
 pub(crate) use args::Args;
+use herald_http::server::TlsSettings;
 pub(crate) use sources::Source;
 use sources::Sources;
 pub(crate) use table::Key;
@@ -61,6 +63,10 @@ pub(crate) struct Settings {
     pub drain: Duration,
     /// Who may read what.
     pub auth: Auth,
+    /// Whether to listen on more than loopback without authentication.
+    pub insecure_no_auth: bool,
+    /// What the API is served over, if it is TLS.
+    pub tls: Option<TlsSettings>,
     /// What is logged, a filter that [`crate::logging::filter`] reads.
     pub log_level: String,
     /// How it is logged.
@@ -126,23 +132,24 @@ impl Settings {
                 .value(Key::ClientStreamsMax, kinds::count(kinds::CLIENT_STREAMS_MAX)),
             drain: sources.value(Key::Drain, kinds::duration(kinds::DRAIN)),
             auth: Auth::read(&mut sources),
+            insecure_no_auth: sources.value(Key::InsecureNoAuth, kinds::boolean),
+            tls: tls::read(&mut sources),
             log_level: sources.value(Key::LogLevel, kinds::log_level),
             log_format: sources.value(Key::LogFormat, kinds::log_format),
             origins: Vec::new(),
         };
         sources.value(Key::Log, kinds::log);
-        let is_insecure = sources.value(Key::InsecureNoAuth, kinds::boolean);
-        settings.check_together(is_insecure, &mut sources);
+        settings.check_together(&mut sources);
         Ok(Self { origins: sources.finish()?, ..settings })
     }
 
     /// What no setting says alone.
-    fn check_together(&self, is_insecure: bool, sources: &mut Sources) {
+    fn check_together(&self, sources: &mut Sources) {
         let Self { listen: api, ops_listen: ops, .. } = self;
         sources.check(&[Key::Listen, Key::OpsListen], api != ops || api.port() == 0, || {
             format!("ops-listen {ops}: must not be the address of the API")
         });
-        let is_guarded = api.ip().is_loopback() || is_insecure || self.auth != Auth::None;
+        let is_guarded = api.ip().is_loopback() || self.insecure_no_auth || self.auth != Auth::None;
         sources.check(&[Key::Listen, Key::Auth, Key::InsecureNoAuth], is_guarded, || {
             format!(
                 "listen {api}: with --auth none everybody who can connect reads and writes everything, so only \

@@ -10,7 +10,7 @@ use herald_http::{
     limits::ClientLimits,
     metrics::Metrics,
     ops::Ops,
-    server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings},
+    server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings, Tls},
 };
 use herald_log::{Log, LogSettings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -27,7 +27,7 @@ use crate::{
     commands::stop::Stop,
     logging,
     output::{self, WrongUsage},
-    settings::Settings,
+    settings::{Auth, Settings},
 };
 
 /// Which part of the files that the process may have open is not for connections of the API, and how many files that is
@@ -122,7 +122,11 @@ impl Starting {
     /// # Errors
     /// Why the log could not be opened.
     pub(crate) async fn serve(self) -> anyhow::Result<()> {
-        let Self { settings, server, lifecycle, metrics } = self;
+        let Self { settings, mut server, lifecycle, metrics } = self;
+        tell_insecure(&settings, &metrics);
+        if let Some(tls) = &settings.tls {
+            server = server.over_tls(Tls::open(tls).await.context("could not serve over TLS")?);
+        }
         let streams = OpenStreams::new();
         let access = Access::open(&settings.auth).await?;
         let admission = access.admission();
@@ -139,7 +143,10 @@ impl Starting {
                     requests_per_second: settings.client_requests_max,
                     streams_max: settings.client_streams_max,
                 },
-                append_needs_certificate: false,
+                append_needs_certificate: settings
+                    .tls
+                    .as_ref()
+                    .is_some_and(|tls| tls.client_ca.is_some()),
             },
         ));
         let ops = Arc::new(Ops::new(
@@ -175,6 +182,22 @@ impl Starting {
         info!(cut = stopped.cut, "stopped");
         Ok(())
     }
+}
+
+/// What is open to whoever is near, said at start and in a metric that an alert can watch.
+fn tell_insecure(settings: &Settings, metrics: &Metrics) {
+    let no_auth = settings.insecure_no_auth && settings.auth == Auth::None;
+    if no_auth {
+        warn!("everybody who can connect reads and appends for every HER-id: --insecure-no-auth");
+    }
+    let plain_http = settings.tls.is_none() && !settings.listen.ip().is_loopback();
+    if plain_http {
+        warn!(
+            listen = %settings.listen,
+            "plain HTTP beyond loopback: whoever is on the way reads and changes everything"
+        );
+    }
+    metrics.tell_insecure(no_auth, plain_http);
 }
 
 /// Opens the log on a thread of its own, which a stop need not wait for.

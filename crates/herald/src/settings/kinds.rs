@@ -65,6 +65,10 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must name a directory".into()) } else { Ok(text.into()) }
 }
 
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("must name a file".into()) } else { Ok(text.into()) }
+}
+
 /// A duration within `bounds`.
 pub(super) fn duration(
     bounds: RangeInclusive<Duration>,

@@ -115,6 +115,14 @@ settings! {
         InsecureNoAuth: flag("insecure-no-auth",
             "With `--auth none`: listen on more than loopback all the same");
     }
+    "TLS" {
+        TlsCert: text("tls-cert", "FILE", "none",
+            "The certificate, PEM, with those that lead to its issuer: the API is served over TLS only");
+        TlsKeyFile: text("tls-key", "FILE", "none",
+            "Its key, PEM");
+        TlsClientCa: text("tls-client-ca", "FILE", "none",
+            "The issuers of clients' certificates, PEM: who appends must show one");
+    }
     "Limits" {
         HeadBytesMax: text("head-bytes-max", "SIZE", "64KiB",
             "How large a request's head may be; 1500 HER-ids take 27 kB of it");

@@ -43,6 +43,8 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::KeysPause => ["4s", "5s", "6s"],
         Key::AuthExplain => ["true", "1", "true"],
         Key::InsecureNoAuth => ["true", "1", "true"],
+        // Without the others they are wrong: see below.
+        Key::TlsCert | Key::TlsKeyFile | Key::TlsClientCa => ["none", "none", "none"],
         Key::LogLevel => ["debug", "warn", "error"],
         Key::LogFormat => ["text", "json", "text"],
     }
@@ -139,6 +141,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(settings.client_streams_max, api.clients.streams_max);
     assert_eq!(settings.drain, Duration::from_secs(10));
     assert_eq!(settings.auth, Auth::None);
+    assert_eq!((settings.tls, settings.insecure_no_auth), (None, false));
 }
 
 const HELSEID: [&str; 6] =
@@ -395,4 +398,20 @@ fn a_file_that_cannot_be_read_is_named() {
         (name == "HERALD_CONFIG").then(|| by_variable.path().into())
     });
     assert_eq!(settings.unwrap().drain, Duration::from_secs(3));
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key_and_issuers_of_clients_need_tls() {
+    let pair = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
+    let tls = read(&args(&pair), &[], None).unwrap().tls.unwrap();
+    assert_eq!(tls, TlsSettings::new("c.pem", "k.pem"));
+    let with = [&pair[..], &["--tls-client-ca", "a.pem"]].concat();
+    let tls = read(&args(&with), &[], None).unwrap().tls.unwrap();
+    assert_eq!(tls.client_ca, Some("a.pem".into()));
+    for half in [&pair[..2], &pair[2..]] {
+        assert_eq!(refusal(half), "tls-cert, tls-key: both or neither");
+    }
+    let text = refusal(&["--tls-client-ca", "a.pem"]);
+    assert!(text.starts_with("tls-client-ca: clients show certificates only over TLS"), "{text}");
+    assert_eq!(refusal(&["--tls-cert", ""]), "--tls-cert \"\": must name a file, or none");
 }

@@ -8,6 +8,7 @@ mod issuer;
 mod readers;
 mod schemathesis;
 mod swagger;
+mod tls;
 
 use std::{
     path::{Path, PathBuf},

@@ -22,3 +22,4 @@ mod serve;
 mod settings;
 mod slow;
 mod support;
+mod tls;

@@ -1,5 +1,6 @@
 //! What the tests of the real binary share: the process, a plain HTTP client, and drafts.
 
+pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod drafts;
 pub(crate) mod failing_sync;
