@@ -20,6 +20,7 @@ mod restart;
 mod script;
 mod serve;
 mod settings;
+mod signed_in;
 mod slow;
 mod support;
 mod tls;
