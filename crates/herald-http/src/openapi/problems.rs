@@ -11,10 +11,16 @@ use utoipa::{
         ResponseBuilder,
         path::Operation,
         schema::{KnownFormat, SchemaFormat, SchemaType, Type},
+        security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
     },
 };
 
 use ProblemType as Kind;
+
+/// The token and the proof, as the document names them. They are two headers: there is no scheme for both together that
+/// readers of documents know.
+const TOKEN: &str = "token";
+const PROOF: &str = "proof";
 
 /// What a call that reads nothing and needs nothing may answer with.
 pub(crate) struct PlainProblems;
@@ -26,11 +32,23 @@ pub(crate) struct StreamProblems;
 pub(crate) struct AppendProblems;
 
 const PLAIN: [Kind; 4] = [Kind::MethodNotAllowed, Kind::Internal, Kind::NotReady, Kind::Stopping];
-const READ: [Kind; 3] = [Kind::InvalidRequest, Kind::HerIdNotGranted, Kind::NotAcceptable];
-const APPEND: [Kind; 8] = [
+const READ: [Kind; 6] = [
     Kind::InvalidRequest,
-    Kind::ClientCertificateRequired,
+    Kind::Unauthenticated,
+    Kind::InsufficientScope,
+    Kind::HerIdNotGranted,
     Kind::NotAcceptable,
+    Kind::TooManyRequests,
+];
+const APPEND: [Kind; 13] = [
+    Kind::InvalidRequest,
+    Kind::Unauthenticated,
+    Kind::InsufficientScope,
+    Kind::ClientCertificateRequired,
+    Kind::HerIdNotGranted,
+    Kind::NotAcceptable,
+    Kind::TooManyRequests,
+    Kind::Busy,
     Kind::ContentDiffers,
     Kind::TooLarge,
     Kind::UnsupportedMediaType,
@@ -117,7 +135,26 @@ pub(super) fn finish(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for operation in operations(item) {
             add_headers(path, operation);
+            if path.starts_with("/notifications") {
+                operation.security = Some(vec![
+                    SecurityRequirement::default(),
+                    SecurityRequirement::new::<_, _, String>(TOKEN, [])
+                        .add::<_, _, String>(PROOF, []),
+                ]);
+            }
         }
+    }
+    let components = document.components.get_or_insert_default();
+    for (name, header, description) in [
+        (
+            TOKEN,
+            "Authorization",
+            "`DPoP`, a space and an access token. Needed unless the server runs without authentication",
+        ),
+        (PROOF, "DPoP", "A proof for this very call (RFC 9449), which goes with the token"),
+    ] {
+        let value = ApiKeyValue::with_description(header, description);
+        components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(value)));
     }
 }
 
@@ -142,6 +179,12 @@ fn add_headers(path: &str, operation: &mut Operation) {
         );
         match status.as_str() {
             "405" => add("Allow", "The methods that the path knows", text()),
+            "401" => add(
+                "WWW-Authenticate",
+                "`DPoP`, with what is wrong and the algorithms that a proof may have",
+                text(),
+            ),
+            "429" => add("Retry-After", "Seconds after which to repeat the request", number()),
             "503" => add("Retry-After", "Seconds after which to repeat the request", number()),
             "200" | "201" if path.starts_with("/notifications") => {
                 let history =
