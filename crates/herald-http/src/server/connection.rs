@@ -109,15 +109,15 @@ impl<R: Routes> Connections<R> {
     pub(super) fn serve(&self, stream: TcpStream, from: SocketAddr) {
         let (Self(port), peer) = (self, Peer::plain(from));
         let activity = Arc::new(Activity::default());
-        let mut stream = Some(stream);
-        let taken = port.seats.take(peer.address, Arc::clone(&activity), |seat| {
-            let open = OpenConnection::new(port, seat);
-            let stream = stream.take().expect("it is served once");
-            let serving = serve(Arc::clone(port), stream, peer, activity, open);
-            port.connections.spawn(serving).abort_handle()
-        });
-        if let (Err(limit), Some(stream)) = (taken, stream) {
-            refuse(&stream, limit, port.tls.is_some());
+        match port.seats.take(peer.address, Arc::clone(&activity)) {
+            Ok(seat) => {
+                let open = OpenConnection::new(port, seat);
+                let serving = serve(Arc::clone(port), stream, peer, activity, open);
+                // No lock is held: at the end of the runtime a task is dropped where it is spawned, and leaves its place.
+                let task = port.connections.spawn(serving).abort_handle();
+                port.seats.is_served_by(seat, task);
+            }
+            Err(limit) => refuse(&stream, limit, port.tls.is_some()),
         }
     }
 

@@ -44,9 +44,17 @@ struct State {
 #[derive(Debug)]
 struct Seat {
     activity: Arc<Activity>,
-    // None once the connection is a stream: that is never idle, and the handle would keep the task's memory.
-    task: Option<AbortHandle>,
+    task: Task,
     address: IpAddr,
+}
+
+#[derive(Debug)]
+enum Task {
+    /// Not known yet.
+    Starting,
+    Running(AbortHandle),
+    /// Its connection is a stream: that is never idle, and the handle would keep the memory of a task that has ended.
+    Stream,
 }
 
 impl Seats {
@@ -54,7 +62,7 @@ impl Seats {
         Self { max, per_address_max, state: Mutex::default() }
     }
 
-    /// Takes a place for a connection from `address`, which is canonical, which `serve` gets under the place's number.
+    /// Takes a place for a connection from `address`, which is canonical; gives the place's number.
     ///
     /// # Errors
     /// Which limit is met: the connection must be turned away.
@@ -62,8 +70,7 @@ impl Seats {
         &self,
         address: IpAddr,
         activity: Arc<Activity>,
-        serve: impl FnOnce(u64) -> AbortHandle,
-    ) -> Result<(), Limit> {
+    ) -> Result<u64, Limit> {
         let address = counted(address);
         let mut state = self.state();
         let of_address = state.by_address.get(&address).copied().unwrap_or(0);
@@ -78,16 +85,23 @@ impl Seats {
         if self.per_address_max.is_some() {
             *state.by_address.entry(address).or_default() += 1;
         }
-        // With the lock held: the task may want to leave its place before its handle is here.
-        let task = Some(serve(number));
-        state.taken.insert(number, Seat { activity, task, address });
-        Ok(())
+        state.taken.insert(number, Seat { activity, task: Task::Starting, address });
+        Ok(number)
+    }
+
+    /// The connection is served by this task, which may have come to its end, or to a stream, already.
+    pub(super) fn is_served_by(&self, number: u64, task: AbortHandle) {
+        if let Some(seat) = self.state().taken.get_mut(&number)
+            && matches!(seat.task, Task::Starting)
+        {
+            seat.task = Task::Running(task);
+        }
     }
 
     /// The connection is a stream from now on.
     pub(super) fn becomes_stream(&self, number: u64) {
         if let Some(seat) = self.state().taken.get_mut(&number) {
-            seat.task = None;
+            seat.task = Task::Stream;
         }
     }
 
@@ -111,7 +125,7 @@ impl State {
         let mut idle: Vec<_> = self
             .taken
             .iter()
-            .filter(|(_, seat)| seat.task.is_some())
+            .filter(|(_, seat)| matches!(seat.task, Task::Running(_)))
             .filter_map(|(number, seat)| Some((seat.activity.idle()?, *number)))
             .collect();
         if idle.len() > count {
@@ -123,7 +137,7 @@ impl State {
             // It may have got a request since.
             if self.taken.get(&number).is_some_and(|seat| seat.activity.close_idle()) {
                 // Its place is free at once, its socket a moment later: at most `count` more than there may be.
-                if let Some(task) = self.leave(number).and_then(|seat| seat.task) {
+                if let Some(Seat { task: Task::Running(task), .. }) = self.leave(number) {
                     task.abort();
                 }
                 closed += 1;
@@ -171,13 +185,10 @@ mod tests {
 
     fn connect(seats: &Seats, address: IpAddr) -> Result<Connection, Limit> {
         let activity = Arc::new(Activity::default());
-        let (mut number, mut task) = (0, None);
-        seats.take(address, Arc::clone(&activity), |taken| {
-            let running = tokio::spawn(std::future::pending());
-            number = taken;
-            task.insert(running).abort_handle()
-        })?;
-        Ok(Connection { number, activity, task: task.expect("it was served") })
+        let number = seats.take(address, Arc::clone(&activity))?;
+        let task = tokio::spawn(std::future::pending());
+        seats.is_served_by(number, task.abort_handle());
+        Ok(Connection { number, activity, task })
     }
 
     impl Connection {
@@ -239,6 +250,8 @@ mod tests {
         let seats = Seats::new(1, None);
         let stream = connect(&seats, HERE).unwrap();
         seats.becomes_stream(stream.number);
+        // Said late, as it may be.
+        seats.is_served_by(stream.number, stream.task.abort_handle());
         assert!(connect(&seats, HERE).is_err());
         seats.leave(stream.number);
         connect(&seats, HERE).unwrap();
