@@ -1,6 +1,6 @@
 //! Around every route of the API: the request id on every answer, problems written, panics answered.
 
-use std::panic::AssertUnwindSafe;
+use std::{borrow::Cow, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
 use herald_types::{problem::ProblemType, wire::time_text};
@@ -119,7 +119,7 @@ fn leave_body_out(response: &mut Response) {
 
 /// One line for each problem; one that the caller made is of no interest unless somebody looks for it.
 fn log(problem: &Problem, request_id: &str, uri: &Uri) {
-    let (slug, path) = (problem.kind.slug(), uri.path());
+    let (slug, path) = (problem.kind.slug(), &*visible(uri.path()));
     match &problem.cause {
         Some(cause) if problem.kind == ProblemType::Internal => {
             error!(request.id = request_id, path, problem = slug, error = chain(cause), "failed");
@@ -132,6 +132,19 @@ fn log(problem: &Problem, request_id: &str, uri: &Uri) {
             debug!(request.id = request_id, path, problem = slug, reason, "refused");
         }
     }
+}
+
+/// A path with everything percent-encoded that is not visible ASCII. hyper lets DEL and all of UTF-8 through, and a terminal
+/// or a viewer takes some of it for the end of a line, or for a colour.
+fn visible(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(path);
+    }
+    let encoded = path.bytes().map(|byte| match byte {
+        byte if byte.is_ascii_graphic() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    Cow::Owned(encoded.collect())
 }
 
 /// An error with its sources on one line.
