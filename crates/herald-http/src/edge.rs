@@ -20,6 +20,8 @@ use crate::{
 
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
 /// A request of the API: its body is read on when it is dropped.
 pub(crate) type Request = http::Request<Lingering<Incoming>>;
 
@@ -71,7 +73,10 @@ impl Edge {
         if left.as_ref().is_some_and(Left::is_unread) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response.headers_mut().insert(REQUEST_ID_HEADER, id);
+        let headers = response.headers_mut();
+        // A browser that is shown an answer takes it for what it says it is.
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        headers.insert(REQUEST_ID_HEADER, id);
         response
     }
 
