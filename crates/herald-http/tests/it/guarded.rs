@@ -41,6 +41,7 @@ pub(crate) const ORGANISATION_CLAIM: &str = "helseid://claims/client/claims/orgn
 pub(crate) const ORGANISATIONS: &str = r#"{"310000000":[100,200,300],"320000000":[400]}"#;
 
 /// How a test's server differs from the usual one.
+#[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) explains: bool,
     pub(crate) public_url: Option<&'static str>,

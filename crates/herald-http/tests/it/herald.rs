@@ -67,6 +67,10 @@ impl Herald {
         self
     }
 
+    pub(crate) fn http1_client() -> reqwest::Client {
+        client().build().unwrap()
+    }
+
     pub(crate) fn http2_client() -> reqwest::Client {
         client().http2_prior_knowledge().build().unwrap()
     }

@@ -61,7 +61,7 @@ pub(crate) fn keep_logs() {
     ONCE.call_once(|| {
         let json = fmt::layer().json().flatten_event(true).with_span_list(false);
         let json = json.with_writer(Kept { lines: &JSON, is_printed: true });
-        let text = fmt::layer().with_ansi(true).with_target(false);
+        let text = fmt::layer().with_ansi(false).with_target(false);
         let text = text.with_writer(Kept { lines: &TEXT, is_printed: false });
         let filter = EnvFilter::new("warn,herald=trace");
         tracing_subscriber::registry().with(filter).with(json).with(text).init();

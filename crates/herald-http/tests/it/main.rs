@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod append;
+mod attacks;
 mod auth;
 mod certificates;
 mod client_certificates;
