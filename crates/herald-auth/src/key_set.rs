@@ -147,6 +147,13 @@ pub(crate) fn claims_of<T: DeserializeOwned>(
 
 impl Published {
     fn read(key: Value) -> Option<Self> {
+        // RFC 7517, section 4.3: the list, if there is one, is complete.
+        let verifies = |operations: &Value| {
+            operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
+        };
+        if !key.get("key_ops").is_none_or(verifies) {
+            return None;
+        }
         let Object(jwk) = serde_json::from_value::<Object<Jwk>>(key).ok()?;
         let key = PublicKey::try_from(&jwk).ok()?;
         let is_for_signatures = jwk.purpose.as_deref().is_none_or(|purpose| purpose == "sig");
@@ -188,7 +195,8 @@ mod tests {
     #[test]
     fn keys_that_cannot_be_used_do_not_spoil_the_good_ones() {
         let key = PrivateKey::generate(KeyKind::P256).unwrap();
-        let good = published(&key, &json!({"kid": "good", "use": "sig", "alg": "ES256"}));
+        let good = json!({"kid": "good", "use": "sig", "alg": "ES256", "key_ops": ["verify"]});
+        let good = published(&key, &good);
         let members = published(&key, &json!({}));
         let set = set_of(&[
             json!("not an object"),
@@ -197,6 +205,10 @@ mod tests {
             json!({"kty": 7}),
             json!(["EC", "P-256", members["x"], members["y"]]),
             published(&key, &json!({"kid": "good", "use": "enc"})),
+            published(&key, &json!({"kid": "good", "key_ops": ["encrypt"]})),
+            published(&key, &json!({"kid": "good", "key_ops": []})),
+            published(&key, &json!({"kid": "good", "key_ops": "verify"})),
+            published(&key, &json!({"kid": "good", "oth": null})),
             published(&key, &json!({"kid": "good", "alg": "RS256"})),
             published(&key, &json!({"kid": "good", "alg": "none"})),
             published(&key, &json!({"kid": "good", "d": "AA"})),

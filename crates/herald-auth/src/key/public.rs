@@ -52,7 +52,7 @@ pub struct Jwk {
     #[serde(default)]
     pub(super) qi: Secret,
     #[serde(default)]
-    oth: Option<Value>,
+    oth: Secret,
     #[serde(default)]
     k: Secret,
     /// Its name in a key set.
@@ -137,8 +137,8 @@ impl TryFrom<&Jwk> for PublicKey {
     type Error = UnusableJwk;
 
     fn try_from(jwk: &Jwk) -> Result<Self, UnusableJwk> {
-        let secrets = [&jwk.d, &jwk.p, &jwk.q, &jwk.dp, &jwk.dq, &jwk.qi, &jwk.k];
-        if jwk.oth.is_some() || secrets.iter().any(|secret| secret.0.is_some()) {
+        let secrets = [&jwk.d, &jwk.p, &jwk.q, &jwk.dp, &jwk.dq, &jwk.qi, &jwk.oth, &jwk.k];
+        if secrets.iter().any(|secret| secret.0.is_some()) {
             return Err(UnusableJwk::Private);
         }
         Self::of_members(jwk)
