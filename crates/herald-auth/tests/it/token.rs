@@ -1,5 +1,6 @@
 //! What an access token must say, and what an attacker would like it to.
 
+use base64::Engine as _;
 use herald_auth::{
     Algorithm, CLIENT_ID_CHARS_MAX, Check, JWS_BYTES_MAX, KeyKind, KeySet, PrivateKey, Token,
     TokenRules, encode,
@@ -316,15 +317,21 @@ fn hmac_signed(header: &str, claims: &str, secret: &[u8]) -> String {
 
 #[test]
 fn no_token_is_signed_with_what_everybody_knows() {
-    let parties = Parties::new();
+    let pem = include_str!("../keys/p256.public.pem");
+    let issuer: PrivateKey = include_str!("../keys/p256.pkcs8.pem").parse().unwrap();
+    assert_eq!(pem.parse().as_ref(), Ok(issuer.public()));
+    let parties = Parties { issuer: issuer.named("k1"), ..Parties::new() };
     let claims = parties.claims().to_string();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64::prelude::BASE64_STANDARD.decode(&base64).unwrap();
     let jwk = parties.issuer.public().to_jwk();
     let member = |name: &str| public_jwk(&parties.issuer)[name].as_str().unwrap().to_owned();
     let set = key_set_text(&[&parties.issuer]);
-    for secret in ["", "k1", &jwk, &set, &member("x"), &member("y")] {
+    let texts = ["", "k1", pem, pem.trim_end(), &base64, &jwk, &set, &member("x"), &member("y")];
+    for secret in texts.map(str::as_bytes).into_iter().chain([&*der, &der[der.len() - 65..]]) {
         for alg in ["HS256", "hs256", "none", "NONE", "ES256", ""] {
             let header = format!(r#"{{"alg":"{alg}","kid":"k1"}}"#);
-            let text = hmac_signed(&header, &claims, secret.as_bytes());
+            let text = hmac_signed(&header, &claims, secret);
             let check = if alg == "ES256" { Check::TokenSignature } else { Check::TokenAlgorithm };
             assert_eq!(refusal(parties.check_token(&text)), Some(check), "{alg}");
         }
