@@ -62,6 +62,12 @@ pub(crate) fn deny() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Known faults of the dependencies. A recipe of its own: the database is fetched, and the gate must pass without it.
+pub(crate) fn advisories() -> anyhow::Result<()> {
+    run(&mut cargo("deny --locked check --hide-inclusion-graph advisories"))
+        .context("a dependency has a known fault, or the database (github.com/rustsec/advisory-db) cannot be reached from here")
+}
+
 /// The packages that want a newer Rust than `promised`. The gate's own would build them without a word.
 fn newer_than(promised: &str, metadata: &Value) -> Vec<String> {
     // `1.89` is `1.89.0`.

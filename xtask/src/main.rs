@@ -65,6 +65,8 @@ enum Task {
     },
     /// Judges licences, banned crates and sources of the dependencies
     Deny,
+    /// Looks for known faults of the dependencies; needs a way to the advisories' database, which the gate has not
+    Advisories,
     /// Runs the clients that nobody here wrote against a live server
     Foreign,
     /// Installs what the tests need and this machine lacks
@@ -98,6 +100,10 @@ fn main() -> ExitCode {
         Task::Deny => {
             steps.run("set-up", setup::cargo_deny);
             steps.run("deny", check::deny);
+        }
+        Task::Advisories => {
+            steps.run("set-up", setup::cargo_deny);
+            steps.run("advisories", check::advisories);
         }
         Task::Foreign => {
             if steps.run("set-up", setup::foreign) {

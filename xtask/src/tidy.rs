@@ -26,6 +26,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         files_are_short(&files),
         links_lead_somewhere(&files),
         locks_name_no_host(&files),
+        threats_are_tested(&files),
     ]
     .concat();
     for breach in &breaches {
@@ -145,6 +146,29 @@ fn locks_name_no_host(files: &[File]) -> Vec<String> {
     hosted.map(|file| format!("{}: names a registry's host (`resolved`)", file.name)).collect()
 }
 
+/// docs/security.md says of each threat which test shows that it is stopped; a test that was renamed or left out must not
+/// leave its name there.
+fn threats_are_tested(files: &[File]) -> Vec<String> {
+    let page = text_of(files, "docs/security.md");
+    let sources = files.iter().filter(|file| has_extension(&file.name, "rs"));
+    let functions: BTreeSet<&str> = sources.flat_map(|file| function_names(&file.text)).collect();
+    let missing = test_names(page).filter(|name| !functions.contains(name));
+    missing.map(|name| format!("docs/security.md: there is no test {name}")).collect()
+}
+
+/// What stands between backticks and is a sentence with underscores, which no flag and no claim is.
+fn test_names(page: &str) -> impl Iterator<Item = &str> {
+    let is_sentence = |name: &&str| {
+        name.matches('_').count() >= 4
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    page.split('`').skip(1).step_by(2).filter(is_sentence)
+}
+
+fn function_names(source: &str) -> impl Iterator<Item = &str> {
+    source.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next())
+}
+
 fn text_of<'a>(files: &'a [File], name: &str) -> &'a str {
     files.iter().find(|file| file.name == name).map_or("", |file| &file.text)
 }
@@ -192,6 +216,15 @@ mod tests {
         let long = |lines| [file("crates/x/src/a.rs", &"x\n".repeat(lines))];
         assert!(files_are_short(&long(LINES_MAX)).is_empty());
         assert_eq!(files_are_short(&long(LINES_MAX + 1)).len(), 1);
+    }
+
+    #[test]
+    fn a_threat_must_name_a_test_that_there_is() {
+        let page =
+            file("docs/security.md", "| a | `b` | `one_is_shown_by_this`, `and_one_by_that_one` |");
+        let source = file("crates/x/tests/it/a.rs", "async fn one_is_shown_by_this() {}");
+        let told = threats_are_tested(&[page, source]);
+        assert_eq!(told, ["docs/security.md: there is no test and_one_by_that_one"]);
     }
 
     #[test]

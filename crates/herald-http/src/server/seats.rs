@@ -66,11 +66,7 @@ impl Seats {
     ///
     /// # Errors
     /// Which limit is met: the connection must be turned away.
-    pub(super) fn take(
-        &self,
-        address: IpAddr,
-        activity: Arc<Activity>,
-    ) -> Result<u64, Limit> {
+    pub(super) fn take(&self, address: IpAddr, activity: Arc<Activity>) -> Result<u64, Limit> {
         let address = counted(address);
         let mut state = self.state();
         let of_address = state.by_address.get(&address).copied().unwrap_or(0);
