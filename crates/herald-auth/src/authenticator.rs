@@ -63,6 +63,8 @@ pub struct Caller {
     /// The token.
     pub token: Token,
     proof: Proof,
+    /// When its wait for a new key ended, if it had to wait: its proof was taken by the time of then.
+    waited_until: Option<Instant>,
 }
 
 /// A call that is not let in.
@@ -102,12 +104,15 @@ impl Authenticator {
         let token_text = token_of(presented.authorization)?;
         let keys = self.keys.current().ok_or(Denied::NoKeys)?;
         let rules = &self.rules.token;
+        let mut waited_until = None;
         let token = match Token::check(token_text, &keys, rules, now) {
             Err(refused) if refused.check == Check::TokenKey => {
                 let asked = Instant::now();
                 let newer = self.keys.newer(&keys).await.ok_or(refused)?;
                 // A token or a proof may have become too old meanwhile.
-                now = now.checked_add(asked.elapsed()).unwrap_or(Timestamp::MAX);
+                let came = Instant::now();
+                now = now.checked_add(came - asked).unwrap_or(Timestamp::MAX);
+                waited_until = Some(came);
                 Token::check(token_text, &newer, rules, now)?
             }
             checked => checked?,
@@ -124,16 +129,18 @@ impl Authenticator {
             token: Some((token_text, &token.thumbprint)),
         };
         let proof = Proof::check(proof_text, call, &self.rules.proof, now)?;
-        Ok(Caller { token, proof })
+        Ok(Caller { token, proof, waited_until })
     }
 
-    /// Uses up the proof of `caller`, who was checked just now. It comes last, and behind whatever limits how often a client
-    /// may call, so that no client fills the memory of proofs for all.
+    /// Uses up the proof of `caller`, who was checked just now; `now` may be the moment at which that began. It comes last,
+    /// and behind whatever limits how often a client may call, so that no client fills the memory of proofs for all.
     ///
     /// # Errors
     /// [`Denied`] when it was used before, or cannot be remembered.
     pub fn use_up(&self, caller: &Caller, now: Instant) -> Result<(), Denied> {
         let Proof { thumbprint, id, .. } = &caller.proof;
+        // Otherwise it would be forgotten while it is still taken.
+        let now = caller.waited_until.map_or(now, |waited_until| now.max(waited_until));
         self.replays.use_up(thumbprint, id, now).map_err(|unusable| match unusable {
             Unusable::Used => {
                 let window = remembered_for(&self.rules.proof).as_secs();

@@ -9,7 +9,10 @@ use herald_auth::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, time::advance};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, advance},
+};
 
 use crate::{
     site::{Answer, Site, hold_clock, until},
@@ -228,6 +231,35 @@ async fn time_goes_on_for_a_call_that_waits_for_a_key() {
     advance(Duration::from_secs(3)).await;
     permits.add_permits(1);
     assert_eq!(refusal(calling.await.unwrap()), Some(Check::TokenLifetime));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proof_of_a_call_that_waited_for_a_key_is_remembered_from_the_end_of_the_wait() {
+    let _clock = hold_clock();
+    let issuer = Arc::new(Issuer::known().await);
+    let new = new_key("k2");
+    let permits = Arc::new(Semaphore::new(0));
+    let keys = Answer::json(key_set_text(&[&new]));
+    issuer.site.put(KEYS, Answer::When(permits.clone(), Box::new(keys)));
+    advance(MINUTE).await;
+    let arrived = Instant::now();
+    let token = issuer.token(&new, &json!({}));
+    let at = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+    // After a wait of 4 seconds the client's clock is the 5 seconds ahead that are allowed.
+    let of = ProofOf { method: "GET", url: ADDRESS, token: Some(&token), nonce: None };
+    let proof = issuer.prover.proof(of, at(9)).unwrap();
+    let (calling, text) = (issuer.clone(), (token.clone(), proof.clone()));
+    let calling =
+        tokio::spawn(async move { calling.call_with(&text.0, &text.1, now()).await.unwrap() });
+    issuer.site.asked(KEYS, 2).await;
+    advance(Duration::from_secs(4)).await;
+    permits.add_permits(1);
+    let caller = calling.await.unwrap();
+    issuer.authenticator.use_up(&caller, arrived).unwrap();
+    advance(Duration::from_secs(11)).await;
+    let caller = issuer.call_with(&token, &proof, at(15)).await.unwrap();
+    let replayed = issuer.authenticator.use_up(&caller, Instant::now());
+    assert!(matches!(replayed, Err(Denied::Refused(_))), "{replayed:?}");
 }
 
 #[tokio::test(start_paused = true)]
