@@ -161,7 +161,8 @@ async fn a_proof_brings_a_public_key_and_it_is_the_tokens() {
     ] {
         refused(with(name, value), "its key").await;
     }
-    refused(json!({ "jwk": { "kty": "oct", "k": "AAAA" }, "alg": "HS256" }), "its key").await;
+    refused(json!({ "jwk": { "kty": "oct", "k": "AAAA" }, "alg": "HS256" }), "its algorithm").await;
+    refused(json!({ "jwk": { "kty": "oct", "k": "AAAA" } }), "its key").await;
     for jku in ["http://127.0.0.1:1/keys", "file:///etc/passwd"] {
         refused(json!({ "jwk": null, "jku": jku, "x5u": jku }), "its key").await;
     }

@@ -217,63 +217,6 @@ fn is_unsafe(char: char) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_no_proper_request_is_refused_and_its_connection_closed() {
-    let guarded = Guarded::start().await;
-    let publisher = guarded.publisher();
-    let host = guarded.herald.address;
-    for (name, lines, body) in [
-        ("two lengths", "content-length: 5\r\ncontent-length: 6\r\n", "01234"),
-        ("a list of lengths", "content-length: 5, 6\r\n", "01234"),
-        ("a signed length", "content-length: +5\r\n", "01234"),
-        ("a negative length", "content-length: -5\r\n", "01234"),
-        ("a length in hexadecimal", "content-length: 0x5\r\n", "01234"),
-        ("another coding at the end", "transfer-encoding: chunked, identity\r\n", "0\r\n\r\n"),
-        ("an unknown coding", "transfer-encoding: xchunked\r\n", "0\r\n\r\n"),
-        ("a space before the colon", "transfer-encoding : chunked\r\n", "0\r\n\r\n"),
-        ("a folded line", "x-a: b\r\n transfer-encoding: chunked\r\n", "0\r\n\r\n"),
-        ("a bare CR", "x-a: b\rtransfer-encoding: chunked\r\n", "0\r\n\r\n"),
-        ("a NUL", "x-a: b\0\r\n", ""),
-    ] {
-        let proof = publisher.proof("POST", &guarded.url("/notifications"));
-        let smuggled = "GET /ping HTTP/1.1\r\nhost: smuggled\r\n\r\n";
-        let request = format!(
-            "POST /notifications HTTP/1.1\r\nhost: {host}\r\napi-version: 3\r\nnhn-source-system: Tests\r\n\
-             content-type: application/json\r\nauthorization: {}\r\ndpop: {proof}\r\n{lines}\r\n{body}{smuggled}",
-            publisher.authorization(),
-        );
-        let answer = guarded.raw(&request).await;
-        assert_eq!(status_of(&answer), StatusCode::BAD_REQUEST, "{name}: {answer}");
-        assert!(!answer.contains("pong"), "{name}: {answer}");
-    }
-    assert_eq!(guarded.herald.lifecycle.log().unwrap().tail().get(), 0);
-}
-
-/// Where both are there, somebody in between may have believed the other one: the connection does not go on.
-#[tokio::test]
-async fn a_request_with_both_lengths_is_the_last_of_its_connection() {
-    let guarded = Guarded::start().await;
-    let publisher = guarded.publisher();
-    let body = json!({ "notifications": [draft(100)] }).to_string();
-    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    for lines in [
-        "content-length: 3\r\ntransfer-encoding: chunked\r\n",
-        "transfer-encoding: chunked\r\ncontent-length: 3\r\n",
-    ] {
-        let proof = publisher.proof("POST", &guarded.url("/notifications"));
-        let request = format!(
-            "POST /notifications HTTP/1.1\r\nhost: {}\r\napi-version: 3\r\nnhn-source-system: Tests\r\n\
-             content-type: application/json\r\nauthorization: {}\r\ndpop: {proof}\r\n{lines}\r\n{chunked}\
-             GET /ping HTTP/1.1\r\nhost: smuggled\r\nconnection: close\r\n\r\n",
-            guarded.herald.address,
-            publisher.authorization(),
-        );
-        let answer = guarded.raw(&request).await;
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
-        assert!(!answer.contains("pong"), "{answer}");
-    }
-}
-
-#[tokio::test]
 async fn a_compressed_body_is_refused_before_it_is_read() {
     let guarded = Guarded::start().await;
     let publisher = guarded.publisher();
