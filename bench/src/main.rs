@@ -27,8 +27,8 @@ struct Args {
     /// Once through most rows with next to nothing, to see that the measuring works
     #[arg(long, hide = true)]
     smoke: bool,
-    /// Measure only this row (1 to 18); may be given more than once
-    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=18))]
+    /// Measure only this row (1 to 19); may be given more than once
+    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=19))]
     only: Vec<u32>,
     /// Also measure how cost grows: tables on stdout, plots in this directory
     #[arg(long, value_name = "DIR")]

@@ -1,6 +1,7 @@
 //! The rows of the table, and what they share.
 
 pub(crate) mod appends;
+mod hostile;
 mod live;
 pub(crate) mod polls;
 mod replay;
@@ -191,5 +192,11 @@ pub const ROWS: &[Row] = &[
         is_smoked: true,
         name: "a million notifications in the client",
         measure: replay::client,
+    },
+    Row {
+        number: 19,
+        is_smoked: true,
+        name: "a poller beside hostile connections",
+        measure: hostile::beside_hostile,
     },
 ];

@@ -51,6 +51,14 @@ pub fn children_cpu_seconds() -> anyhow::Result<f64> {
     seconds_in(&fs::read_to_string("/proc/self/stat")?, 13)
 }
 
+/// The CPU time that this process has used, in seconds.
+///
+/// # Errors
+/// When the system does not say.
+pub fn own_cpu_seconds() -> anyhow::Result<f64> {
+    seconds_in(&fs::read_to_string("/proc/self/stat")?, 11)
+}
+
 /// Two fields of `/proc/…/stat` that follow each other: time in user and in kernel mode.
 fn seconds_in(stat: &str, field: usize) -> anyhow::Result<f64> {
     let fields = stat.rsplit_once(") ").context("no fields")?.1;

@@ -12,8 +12,8 @@ pub(crate) struct Args {
     /// Fewer and shorter rounds, less stored: a few minutes for all rows
     #[arg(long)]
     quick: bool,
-    /// Measure only this row (1 to 18); may be given more than once
-    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=18))]
+    /// Measure only this row (1 to 19); may be given more than once
+    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=19))]
     only: Vec<u32>,
     /// Measure how cost grows too, and draw the plots in docs/performance; without --only nothing else is measured
     #[arg(long)]

@@ -27,13 +27,13 @@ const LOOK_EVERY: u64 = 16;
 const REQUESTS: u64 = 2048;
 
 /// What every poll's answer must be.
-enum Expected {
+pub(super) enum Expected {
     Empty,
     Page,
 }
 
 /// Asks prepared requests in turn.
-struct Polls {
+pub(super) struct Polls {
     requests: Vec<Vec<u8>>,
     next: usize,
     expected: Expected,
@@ -41,7 +41,7 @@ struct Polls {
 }
 
 impl Polls {
-    fn new(requests: Vec<Vec<u8>>, expected: Expected) -> Self {
+    pub(super) fn new(requests: Vec<Vec<u8>>, expected: Expected) -> Self {
         Self { requests, next: 0, expected, seen: 0 }
     }
 }

@@ -270,13 +270,13 @@ impl SlowReaders {
 }
 
 /// A thread that goes on until it is told to stop.
-struct Background {
+pub(super) struct Background {
     over: Arc<AtomicBool>,
     thread: thread::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Background {
-    fn start(
+    pub(super) fn start(
         act: impl FnOnce(&dyn Fn() -> bool) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
@@ -286,7 +286,7 @@ impl Background {
         Ok(Self { over, thread })
     }
 
-    fn stop(self) -> anyhow::Result<()> {
+    pub(super) fn stop(self) -> anyhow::Result<()> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("a thread of the load panicked")?
     }
