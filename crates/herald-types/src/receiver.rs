@@ -198,9 +198,14 @@ impl Grant {
     /// # Errors
     /// [`NotGranted`] with each HER-id that this grant does not cover.
     pub fn check(&self, her_ids: impl IntoIterator<Item = HerId>) -> Result<(), NotGranted> {
-        let refused: HerIdSet =
-            her_ids.into_iter().filter(|her_id| !self.covers(*her_id)).collect();
-        if refused.0.is_empty() { Ok(()) } else { Err(NotGranted { her_ids: refused.0.to_vec() }) }
+        let refused = her_ids.into_iter().filter(|her_id| !self.covers(*her_id));
+        let mut her_ids: Vec<HerId> = refused.collect();
+        if her_ids.is_empty() {
+            return Ok(());
+        }
+        her_ids.sort_unstable();
+        her_ids.dedup();
+        Err(NotGranted { her_ids })
     }
 
     /// The requested HER-ids as receivers to read for, all or none.
