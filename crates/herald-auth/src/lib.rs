@@ -49,12 +49,12 @@ pub use key::{
 };
 pub use key_set::{InvalidKeySet, KEYS_MAX, KeySet, Unverified};
 #[cfg(feature = "server")]
-pub use lists::{DOCUMENT_READS, InvalidDocument, ReadDocumentError};
+pub use lists::{DOCUMENT_READS, InvalidDocument, Lists, ReadDocumentError, Subject};
 #[cfg(feature = "server")]
-pub use organisations::Organisations;
+pub use organisations::{OfOrganisations, Organisations};
 pub use prove::{ASSERTION_LIFETIME, ProofOf, Prover, assertion};
 #[cfg(feature = "server")]
-pub use publishers::Publishers;
+pub use publishers::{OfPublishers, Publishers};
 pub use refused::{Check, Refused};
 #[cfg(feature = "server")]
 pub use replay::{Replays, Unusable};

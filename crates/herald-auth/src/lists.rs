@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,21 +24,11 @@ use crate::source::{Source, SourceError};
 pub const DOCUMENT_READS: &str = "herald_auth_document_reads_total";
 
 /// What a document is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// The HER-ids of each organisation.
-    Organisations,
-    /// For whom each client may append; `"all"` stands for everybody.
-    Publishers,
-}
-
-impl Subject {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Organisations => "organisations",
-            Self::Publishers => "publishers",
-        }
-    }
+pub trait Subject: Send + Sync + 'static {
+    /// As a log line, a metric and an error name it.
+    const NAME: &'static str;
+    /// Whether `"all"` may stand for everybody.
+    const TAKES_ALL: bool;
 }
 
 /// What a name has.
@@ -47,9 +38,10 @@ pub(crate) enum Listed {
     These(HerIdSet),
 }
 
-/// A document's lists.
-pub(crate) struct Lists {
-    subject: Subject,
+/// A document's lists, as they were read last. Clones are the same.
+pub struct Lists<S>(Arc<Inner>, PhantomData<S>);
+
+struct Inner {
     known: ArcSwapOption<HashMap<String, Listed>>,
     // Tells of the changes those who must look again at what they granted.
     changes: watch::Sender<()>,
@@ -79,56 +71,75 @@ pub enum InvalidDocument {
     All,
 }
 
-impl Lists {
+impl<S> Clone for Lists<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), PhantomData)
+    }
+}
+
+impl<S: Subject> fmt::Debug for Lists<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(S::NAME)
+    }
+}
+
+impl<S: Subject> Default for Lists<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: Subject> Lists<S> {
     /// Nothing has been read yet, so that nobody has anything.
-    pub(crate) fn new(subject: Subject) -> Self {
-        Self {
-            subject,
-            known: ArcSwapOption::empty(),
-            changes: watch::Sender::new(()),
-            version: AtomicU64::new(0),
-        }
+    #[must_use]
+    pub fn new() -> Self {
+        let (known, changes) = (ArcSwapOption::empty(), watch::Sender::new(()));
+        Self(Arc::new(Inner { known, changes, version: AtomicU64::new(0) }), PhantomData)
     }
 
     /// What `name` has; `None` for one that is not known.
     pub(crate) fn get(&self, name: &str) -> Option<Listed> {
-        self.known.load().as_ref()?.get(name).cloned()
+        self.0.known.load().as_ref()?.get(name).cloned()
     }
 
-    pub(crate) fn is_known(&self) -> bool {
-        self.known.load().is_some()
+    /// Whether the document has been read.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.0.known.load().is_some()
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+    /// Tells of every change from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
     }
 
-    /// Another number after each change.
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    /// Another number after each change: what was granted at the same number, read before, is granted still.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
     }
 
     /// Takes `document` from now on. If it says what the last one said, nothing has changed.
     ///
     /// # Errors
     /// [`InvalidDocument`] says what is wrong; the last good one stays in force.
-    pub(crate) fn replace(&self, document: &[u8]) -> Result<(), InvalidDocument> {
+    pub fn replace(&self, document: &[u8]) -> Result<(), InvalidDocument> {
         let read = serde_json::from_slice::<Document>(document).map_err(|error| {
             InvalidDocument::Form { line: error.line(), column: error.column() }
         })?;
         let known = read.0.ok_or(InvalidDocument::Twice)?;
-        let takes_all = self.subject == Subject::Publishers;
-        if !takes_all && known.values().any(|listed| *listed == Listed::All) {
+        if !S::TAKES_ALL && known.values().any(|listed| *listed == Listed::All) {
             return Err(InvalidDocument::All);
         }
         // Who looks again at what they granted has nothing to find.
-        if self.known.load().as_deref() == Some(&known) {
+        if self.0.known.load().as_deref() == Some(&known) {
             return Ok(());
         }
-        self.known.store(Some(Arc::new(known)));
+        self.0.known.store(Some(Arc::new(known)));
         // Behind the store: whoever sees the number sees the document.
-        self.version.fetch_add(1, Ordering::Release);
-        self.changes.send_replace(());
+        self.0.version.fetch_add(1, Ordering::Release);
+        self.0.changes.send_replace(());
         Ok(())
     }
 
@@ -136,8 +147,8 @@ impl Lists {
     ///
     /// # Errors
     /// What is wrong with it; the last good document stays in force.
-    pub(crate) async fn read(&self, source: &mut dyn Source) -> Result<(), ReadDocumentError> {
-        let (subject, name) = (self.subject.name(), source.name());
+    pub async fn read(&self, source: &mut dyn Source) -> Result<(), ReadDocumentError> {
+        let (subject, name) = (S::NAME, source.name());
         let outcome = match source.changed().await {
             Ok(None) => return Ok(()),
             Ok(Some(document)) => self.replace(&document).map_err(|error| {
@@ -150,14 +161,14 @@ impl Lists {
         let label = if outcome.is_ok() { "changed" } else { "failed" };
         counter!(DOCUMENT_READS, "document" => subject, "outcome" => label).increment(1);
         if outcome.is_ok() {
-            let count = self.known.load().as_ref().map_or(0, |known| known.len());
+            let count = self.0.known.load().as_ref().map_or(0, |known| known.len());
             info!(source = name, count, "{subject} read");
         }
         outcome
     }
 
     /// Reads `source` every `interval`, for ever; a failure is logged once for each spell.
-    pub(crate) async fn keep_fresh(&self, source: &mut dyn Source, interval: Duration) {
+    pub async fn keep_fresh(&self, source: &mut dyn Source, interval: Duration) {
         let mut last_failure = None;
         loop {
             match self.read(source).await {
@@ -166,7 +177,7 @@ impl Lists {
                     let failure = with_causes(&error);
                     if last_failure.as_ref() != Some(&failure) {
                         let kept = self.is_known();
-                        let subject = self.subject.name();
+                        let subject = S::NAME;
                         warn!(
                             error = &error as &dyn std::error::Error,
                             kept, "could not read the {subject}"

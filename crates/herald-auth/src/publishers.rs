@@ -1,67 +1,30 @@
 //! For whom each client may append, where that is limited.
 
-use std::{fmt, sync::Arc, time::Duration};
+use herald_types::{Grant, HerIdSet};
 
-use herald_types::Grant;
+use crate::lists::{Listed, Lists, Subject};
 
-use crate::{
-    lists::{InvalidDocument, Listed, Lists, ReadDocumentError, Subject},
-    source::Source,
-};
+/// That a document says for whom each client may append, by the client's name.
+#[derive(Debug)]
+pub enum OfPublishers {}
 
-/// The receivers for which each client may append, by its name. A client that is not there may append for nobody. Clones
-/// are the same.
-#[derive(Clone)]
-pub struct Publishers(Arc<Lists>);
+/// The receivers for which each client may append.
+pub type Publishers = Lists<OfPublishers>;
 
-impl fmt::Debug for Publishers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Publishers")
-    }
-}
-
-impl Default for Publishers {
-    fn default() -> Self {
-        Self::new()
-    }
+impl Subject for OfPublishers {
+    const NAME: &'static str = "publishers";
+    const TAKES_ALL: bool = true;
 }
 
 impl Publishers {
-    /// No client is known yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Arc::new(Lists::new(Subject::Publishers)))
-    }
-
-    /// For whom `client_id` may append now.
+    /// For whom `client_id` may append now. A client that is not known may append for nobody.
     #[must_use]
     pub fn grant(&self, client_id: &str) -> Grant {
-        match self.0.get(client_id) {
+        match self.get(client_id) {
             Some(Listed::All) => Grant::everything(),
             Some(Listed::These(her_ids)) => Grant::of(her_ids),
-            None => Grant::of(Default::default()),
+            None => Grant::of(HerIdSet::default()),
         }
-    }
-
-    /// Takes `document` from now on.
-    ///
-    /// # Errors
-    /// [`InvalidDocument`] says what is wrong; the last good one stays in force.
-    pub fn replace(&self, document: &[u8]) -> Result<(), InvalidDocument> {
-        self.0.replace(document)
-    }
-
-    /// Reads `source` now.
-    ///
-    /// # Errors
-    /// What is wrong with it; the last good document stays in force.
-    pub async fn read(&self, source: &mut dyn Source) -> Result<(), ReadDocumentError> {
-        self.0.read(source).await
-    }
-
-    /// Reads `source` every `interval`, for ever; a failure is logged once for each spell.
-    pub async fn keep_fresh(&self, source: &mut dyn Source, interval: Duration) {
-        self.0.keep_fresh(source, interval).await;
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use herald_auth::{
-    Authenticator, DocumentFile, IssuerKeys, KeysSettings, Organisations, ProofRules, Publishers,
-    Registry, Rules, Source, TokenRules, WATCH_INTERVAL,
+    Authenticator, DocumentFile, IssuerKeys, KeysSettings, Lists, Organisations, ProofRules,
+    Publishers, Registry, Rules, Source, Subject, TokenRules, WATCH_INTERVAL,
 };
 use herald_http::{
     admission::{Admission, Refusals, TokenAdmission},
@@ -52,22 +52,10 @@ impl Access {
             },
         )
         .context("issuer")?;
-        let organisations = Organisations::new();
-        let mut source = source_of(&settings.organisations).context("organisations")?;
-        // What is in a file is there, or it is a mistake; a registry may be away for a while.
-        if let Document::File(_) = settings.organisations {
-            organisations.read(&mut *source).await?;
-        }
-        let publishers = match &settings.publishers {
+        let organisations: (Organisations, _) = open(&settings.organisations).await?;
+        let publishers: Option<(Publishers, _)> = match &settings.publishers {
+            Some(document) => Some(open(document).await?),
             None => None,
-            Some(document) => {
-                let publishers = Publishers::new();
-                let mut source = source_of(document).context("publishers")?;
-                if let Document::File(_) = document {
-                    publishers.read(&mut *source).await?;
-                }
-                Some((publishers, source))
-            }
         };
         let rules = Rules {
             token: TokenRules {
@@ -85,7 +73,7 @@ impl Access {
         };
         let admission = TokenAdmission {
             authenticator: Authenticator::new(keys.clone(), rules),
-            organisations: organisations.clone(),
+            organisations: organisations.0.clone(),
             publishers: publishers.as_ref().map(|(publishers, _)| publishers.clone()),
             scope: settings.scope.clone(),
             publish_scope: settings.publish_scope.clone(),
@@ -95,7 +83,7 @@ impl Access {
         };
         Ok(Self {
             admission: Arc::new(Admission::Tokens(Box::new(admission))),
-            fresh: Some(Fresh { keys, organisations: (organisations, source), publishers }),
+            fresh: Some(Fresh { keys, organisations, publishers }),
         })
     }
 
@@ -125,9 +113,16 @@ impl Access {
     }
 }
 
-fn source_of(document: &Document) -> anyhow::Result<Box<dyn Source>> {
-    Ok(match document {
-        Document::File(path) => Box::new(DocumentFile::new(path)),
-        Document::Url(url) => Box::new(Registry::new(url)?),
-    })
+/// Lists and where they come from. What is in a file is there, or it is a mistake; a registry may be away for a while.
+async fn open<S: Subject>(document: &Document) -> anyhow::Result<(Lists<S>, Box<dyn Source>)> {
+    let lists = Lists::new();
+    let source: Box<dyn Source> = match document {
+        Document::File(path) => {
+            let mut file = DocumentFile::new(path);
+            lists.read(&mut file).await?;
+            Box::new(file)
+        }
+        Document::Url(url) => Box::new(Registry::new(url).context(S::NAME)?),
+    };
+    Ok((lists, source))
 }
