@@ -2,11 +2,24 @@
 
 use std::{
     ffi::OsStr,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use anyhow::{Context as _, bail};
+
+use crate::leaks;
+
+/// Whether all that commands print is looked at for secrets: they then have no terminal.
+static LOOKS: AtomicBool = AtomicBool::new(false);
+
+/// From now on all that commands print is looked at for secrets, on its way to where it is printed.
+pub(crate) fn look_at_output() {
+    LOOKS.store(true, Ordering::Relaxed);
+}
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -41,11 +54,38 @@ pub(crate) fn cargo(arguments: &str) -> Command {
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let shown = shown(command);
     eprintln!("$ {shown}");
-    let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
+    let looks = LOOKS.load(Ordering::Relaxed);
+    let outcome = if looks { look_at(command) } else { Ok((command.status(), Vec::new())) };
+    let (status, leaks) =
+        outcome.with_context(|| format!("could not read what `{shown}` printed"))?;
+    let status = status.with_context(|| format!("could not start `{shown}`"))?;
+    leaks::refuse(&leaks).with_context(|| format!("`{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");
     }
     Ok(())
+}
+
+/// Runs the command and passes on what it prints; how it ended, and which secrets were in that.
+fn look_at(command: &mut Command) -> anyhow::Result<(io::Result<ExitStatus>, Vec<leaks::Leak>)> {
+    if io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = match command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok((Err(error), Vec::new())),
+    };
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (stdout.context("stdout is piped")?, stderr.context("stderr is piped")?);
+    // Both at once, or the one that nobody reads would stop the command.
+    let (on_stdout, on_stderr) = thread::scope(|scope| {
+        let reading = scope.spawn(|| leaks::pass_on(stdout, io::stdout()));
+        let on_stderr = leaks::pass_on(stderr, io::stderr());
+        (reading.join().expect("reading does not panic"), on_stderr)
+    });
+    let mut leaks = on_stdout?;
+    leaks.extend(on_stderr?);
+    Ok((child.wait(), leaks))
 }
 
 /// Whether the command can be run and succeeds; its output is dropped.

@@ -1,8 +1,10 @@
 //! `cargo xtask test`: everything that CI runs.
 
+use std::process::Command;
+
 use crate::{
-    bench, check, counts, fuzz,
-    process::{cargo, run, succeeds, tools},
+    bench, check, counts, fuzz, leaks,
+    process::{cargo, look_at_output, run, succeeds, tools},
     setup,
     steps::Steps,
 };
@@ -15,8 +17,9 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     if !steps.run("set-up", setup::all) {
         return;
     }
+    look_at_output();
     check::all(steps);
-    steps.run("tests", || run(&mut cargo(NEXTEST)));
+    steps.run("tests", || nextest(&mut cargo(NEXTEST), true));
     steps.run("doctests", || run(&mut cargo("test --doc --workspace --locked --quiet")));
     steps.run("deny", check::deny);
     steps.run("foreign clients", foreign);
@@ -29,17 +32,17 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
 
 /// The clients that nobody here wrote.
 pub(crate) fn foreign() -> anyhow::Result<()> {
-    run(ignored("foreign::").env("HERALD_TOOLS", tools()))
+    nextest(ignored("foreign::").env("HERALD_TOOLS", tools()), false)
 }
 
 /// SIGKILLs the real server at random moments.
 pub(crate) fn crash(rounds: u32, seed: Option<u64>) -> anyhow::Result<()> {
-    let mut nextest = ignored("crash::");
-    nextest.arg("--no-capture").env("HERALD_CRASH_ROUNDS", rounds.to_string());
+    let mut crash = ignored("crash::");
+    crash.arg("--no-capture").env("HERALD_CRASH_ROUNDS", rounds.to_string());
     if let Some(seed) = seed {
-        nextest.env("HERALD_CRASH_SEED", seed.to_string());
+        crash.env("HERALD_CRASH_SEED", seed.to_string());
     }
-    run(&mut nextest)
+    run(&mut crash)
 }
 
 fn full_disk() -> anyhow::Result<()> {
@@ -47,11 +50,20 @@ fn full_disk() -> anyhow::Result<()> {
         eprintln!("skipped: mounting a small file system needs root");
         return Ok(());
     }
-    run(&mut ignored("full_disk::"))
+    nextest(&mut ignored("full_disk::"), false)
+}
+
+/// Runs tests, and looks at what they printed, whether they passed or not. `is_whole`: whether these are all tests, so that
+/// there must be traces of tokens in it.
+fn nextest(command: &mut Command, is_whole: bool) -> anyhow::Result<()> {
+    leaks::forget_report();
+    let outcome = run(command);
+    let looked = leaks::look_at_report(is_whole);
+    outcome.and(looked)
 }
 
 /// Only tests marked `ignore` whose path has `module` in it.
-fn ignored(module: &str) -> std::process::Command {
+fn ignored(module: &str) -> Command {
     let mut nextest = cargo(NEXTEST);
     nextest.args(["--run-ignored", "only", "-E"]);
     nextest.arg(format!("package(herald) & test({module})"));
