@@ -18,6 +18,7 @@ mod poisoned;
 mod restart;
 #[path = "../../../herald-client/tests/it/script.rs"]
 mod script;
+mod secrets;
 mod serve;
 mod settings;
 mod signed_in;

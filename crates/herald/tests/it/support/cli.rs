@@ -5,7 +5,7 @@ use std::{
     process::{Child, ChildStdout, Stdio},
 };
 
-use super::server::herald;
+use super::server::{assert_no_secret, herald};
 
 /// A command that has ended.
 #[derive(Debug)]
@@ -122,6 +122,9 @@ impl Running {
             stdout.push('\n');
         }
         let (code, stderr) = self.end();
+        for line in stdout.lines().chain(stderr.lines()) {
+            assert_no_secret("the command", line);
+        }
         Ended { code, stdout, stderr }
     }
 

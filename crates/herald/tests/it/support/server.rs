@@ -2,8 +2,8 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -11,12 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::secrets::found_in;
+
 /// How long a start may take before the test fails; never waited for when all is well.
 const START_WAIT: Duration = Duration::from_secs(60);
 /// How many of its newest log lines a server shows when its test fails.
 const LOG_LINES_SHOWN: usize = 12;
 
-/// A running server; dropping it kills it.
+/// How long its metrics may take that are looked at last.
+const METRICS_WAIT: Duration = Duration::from_secs(10);
+
+/// A running server; dropping it kills it, and looks whether it has told a secret.
 pub(crate) struct Server {
     child: Child,
     /// Where the API listens.
@@ -52,12 +57,16 @@ impl Server {
     }
 
     fn launch_in(environment: &[(&str, OsString)], data_dir: &Path, flags: &[&str]) -> Launched {
+        // All that Herald has to say, so that there is something to look at.
+        let level: &[_] =
+            if flags.contains(&"--log-level") { &[] } else { &["--log-level", "trace"] };
         let mut child = herald()
             .envs(environment.iter().cloned())
             .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(data_dir)
             .args(flags)
+            .args(level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -127,14 +136,50 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let metrics = if std::thread::panicking() { None } else { self.metrics() };
         self.child.kill().ok();
         self.child.wait().ok();
+        // What it has written is there to its last line when its end is read.
+        if let Some(following) = self.following.take() {
+            following.join().ok();
+        }
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if std::thread::panicking() {
-            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             for line in &log[log.len().saturating_sub(LOG_LINES_SHOWN)..] {
                 eprintln!("server: {line}");
             }
+            return;
         }
+        for line in
+            log.iter().map(String::as_str).chain(metrics.iter().flat_map(|text| text.lines()))
+        {
+            assert_no_secret("the server", line);
+        }
+    }
+}
+
+impl Server {
+    /// Its metrics, if it is still there to tell them. Without a runtime: a test's is not there any more when this is asked.
+    fn metrics(&mut self) -> Option<String> {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return None;
+        }
+        let mut socket = TcpStream::connect_timeout(&self.ops, METRICS_WAIT).ok()?;
+        socket.set_read_timeout(Some(METRICS_WAIT)).ok()?;
+        socket
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// That no token, proof or key stands in a line that `who` has written; the failure does not repeat it.
+#[track_caller]
+pub(crate) fn assert_no_secret(who: &str, line: &str) {
+    if let Some(kind) = found_in(line) {
+        panic!("{who} has written {kind} in a line of {} characters", line.len());
     }
 }
 
