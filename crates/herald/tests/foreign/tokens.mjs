@@ -14,6 +14,15 @@ const load = (name) => import(pathToFileURL(require.resolve(name)).href);
 export const oauth = await load("oauth4webapi");
 export const jose = await load("jose");
 
+/** The longest that a script may take, whatever it waits for. */
+export function endWithin(seconds) {
+  const end = () => {
+    console.error(`it took more than ${seconds} s`);
+    process.exit(1);
+  };
+  setTimeout(end, seconds * 1_000).unref();
+}
+
 // The issuer is on loopback and speaks plain HTTP.
 export const insecure = { [oauth.allowInsecureRequests]: true };
 
@@ -68,4 +77,55 @@ export async function verified(server, text, audience) {
     requiredClaims: ["exp", "iat", "jti", "cnf", "client_id"],
   });
   return { header: protectedHeader, claims: payload };
+}
+
+/** An API as a signed-in client calls it: a token for as long as it is good, and a proof of its own for each call. */
+export class SignedIn {
+  #server;
+  #client;
+  #prover;
+  #parameters;
+  #granted;
+  #until = 0;
+
+  constructor(server, client, prover, parameters = {}) {
+    [this.#server, this.#client, this.#prover, this.#parameters] = [server, client, prover, parameters];
+  }
+
+  /** How many tokens it has asked for. */
+  tokens = 0;
+
+  async #token() {
+    // A second early: what is sent now is looked at later.
+    if (Date.now() > this.#until - 1_000) {
+      const askedAt = Date.now();
+      ({ granted: this.#granted } = await token(this.#server, this.#client, this.#prover, this.#parameters));
+      this.#until = askedAt + this.#granted.expires_in * 1_000;
+      this.tokens += 1;
+    }
+    return this.#granted.access_token;
+  }
+
+  /** The answer, whatever it is; a challenge in it is thrown by oauth4webapi, which reads it. */
+  async call(method, url, { headers, body, ...options } = {}) {
+    headers = new Headers({ "api-version": "3", "nhn-source-system": "oauth4webapi/1", ...headers });
+    options = { DPoP: this.#prover.handle, ...insecure, ...options };
+    const ask = oauth.protectedResourceRequest;
+    return ask(await this.#token(), method, new URL(url), headers, body ?? null, options);
+  }
+}
+
+/** The notifications of these receivers, or one page of them. */
+export function address(base, path, herIds, parameters = {}) {
+  const query = new URLSearchParams(parameters);
+  for (const herId of herIds) query.append("HerIds", herId);
+  return `${base}${path}?${query}`;
+}
+
+/** Appends one notification; its answer, which is text. */
+export async function append(api, base, herId) {
+  const draft = { relatedMessageId: crypto.randomUUID(), type: "NewMessage", notificationReceiverHerId: herId };
+  const headers = { "content-type": "application/json" };
+  const body = JSON.stringify({ notifications: [draft] });
+  return api.call("POST", `${base}/notifications`, { headers, body });
 }

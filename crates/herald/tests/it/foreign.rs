@@ -7,6 +7,7 @@ mod generated;
 mod issuer;
 mod readers;
 mod schemathesis;
+mod signed_in;
 mod swagger;
 mod tls;
 

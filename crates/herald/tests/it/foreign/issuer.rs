@@ -45,12 +45,17 @@ fn key_file(algorithm: Algorithm) -> &'static str {
     }
 }
 
+/// The public half of the key that signs with this.
+pub(super) fn public_jwk(algorithm: Algorithm) -> Value {
+    let key = fs::read_to_string(keys().join(key_file(algorithm))).expect("a key");
+    let key: PrivateKey = key.parse().expect("a private key");
+    serde_json::from_str(&key.public().to_jwk()).expect("a JWK")
+}
+
 /// One client for each algorithm.
 fn client_file() -> Value {
     let clients = Algorithm::ALL.map(|algorithm| {
-        let key = fs::read_to_string(keys().join(key_file(algorithm))).expect("a key");
-        let key: PrivateKey = key.parse().expect("a private key");
-        let public: Value = serde_json::from_str(&key.public().to_jwk()).expect("a JWK");
+        let public = public_jwk(algorithm);
         json!({
             "client_id": algorithm.name(), "keys": [public], "scopes": ["a", "b"], "lifetime": "90s",
             "claims": {"nhn:msh/client/claims/herid": "100-200"},
@@ -60,7 +65,7 @@ fn client_file() -> Value {
 }
 
 /// Starts an issuer that signs with `algorithm`; its base URL.
-fn issuer(clients: &Path, algorithm: Algorithm) -> (Running, String) {
+pub(super) fn issuer(clients: &Path, algorithm: Algorithm) -> (Running, String) {
     let key = keys().join(key_file(algorithm));
     let mut issuer = Running::start(&[
         "dev",
