@@ -9,7 +9,7 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 
 const require = createRequire(join(process.env.HERALD_TOOLS, "node", "package.json"));
-const load = (name) => import(pathToFileURL(require.resolve(name)).href);
+export const load = (name) => import(pathToFileURL(require.resolve(name)).href);
 
 export const oauth = await load("oauth4webapi");
 export const jose = await load("jose");

@@ -5,6 +5,7 @@
 mod event_streams;
 mod generated;
 mod issuer;
+mod oidc_provider;
 mod readers;
 mod schemathesis;
 mod signed_in;
