@@ -1,8 +1,12 @@
 //! An issuer's published keys: fetched, kept through its outages, and fetched again for a key that is not known.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
+use herald_types::with_causes;
 use metrics::counter;
 use reqwest::Url;
 use serde::Deserialize;
@@ -28,9 +32,9 @@ const DISCOVERY_PATH: &str = ".well-known/openid-configuration";
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 /// How much of another issuer's name is logged.
 const FOUND_CHARS_MAX: usize = 200;
-/// How soon the keys are asked for again while there are none.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const FIRST_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How soon the keys are asked for again when they could not be had, doubled up to the other.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// When keys are fetched.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +68,8 @@ struct Inner {
     // Read for every call, so that no call waits for one that fetches.
     keys: ArcSwapOption<KeySet>,
     known: watch::Sender<bool>,
+    // How the last fetch failed: a failure is logged once for as long as it lasts. A plain mutex, held for a comparison.
+    failure: StdMutex<Option<String>>,
     // When the keys were asked for last because one was not known: the fetches of the clock do not count, or a key that is new
     // soon after one of them would have to wait. Whoever fetches holds it, so that many who miss a key make one fetch.
     asked: Arc<Mutex<Option<Instant>>>,
@@ -123,6 +129,7 @@ impl IssuerKeys {
             settings,
             keys: ArcSwapOption::empty(),
             known: watch::Sender::new(false),
+            failure: StdMutex::default(),
             asked: Arc::default(),
         })))
     }
@@ -142,16 +149,18 @@ impl IssuerKeys {
 
     /// Fetches the keys, and again every now and then, for ever.
     pub async fn keep_fresh(&self) {
-        let mut first_pause = FIRST_PAUSE;
+        let mut pause = FAILED_PAUSE;
         loop {
             let fetching = self.0.asked.lock().await;
-            self.refresh().await;
+            let is_fetched = self.refresh().await;
             drop(fetching);
-            if self.current().is_some() {
-                sleep(self.0.settings.refresh_interval).await;
+            let interval = self.0.settings.refresh_interval;
+            if is_fetched {
+                pause = FAILED_PAUSE;
+                sleep(interval).await;
             } else {
-                sleep(first_pause).await;
-                first_pause = (first_pause * 2).min(FIRST_PAUSE_MAX);
+                sleep(pause.min(interval)).await;
+                pause = (pause * 2).min(FAILED_PAUSE_MAX);
             }
         }
     }
@@ -181,25 +190,38 @@ impl IssuerKeys {
         self.current().filter(is_newer)
     }
 
-    async fn refresh(&self) {
+    /// Whether they were had.
+    async fn refresh(&self) -> bool {
         let fetched = timeout(FETCH_TIMEOUT, self.fetch()).await;
         match fetched.unwrap_or(Err(RefreshError::Slow)) {
             Ok(keys) => {
                 counter!(KEY_FETCHES, "outcome" => "fetched").increment(1);
-                if self.0.keys.swap(Some(Arc::new(keys))).is_none() {
+                let is_first = self.0.keys.swap(Some(Arc::new(keys))).is_none();
+                let is_back = self.failed_with(None);
+                if is_first || is_back {
                     info!(issuer = %self.0.issuer, "keys known");
                 }
                 self.0.known.send_replace(true);
+                true
             }
             Err(error) => {
                 counter!(KEY_FETCHES, "outcome" => "failed").increment(1);
                 let kept = self.current().is_some();
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    kept, "could not fetch the issuer's keys"
-                );
+                let failure = with_causes(&error);
+                if self.failed_with(Some(&failure)) {
+                    warn!(error = failure, kept, "could not fetch the issuer's keys");
+                }
+                false
             }
         }
+    }
+
+    /// Notes how the last fetch failed, or that it did not; whether that is another outcome than the one before.
+    fn failed_with(&self, failure: Option<&str>) -> bool {
+        let mut last = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = last.as_deref() != failure;
+        *last = failure.map(str::to_owned);
+        is_new
     }
 
     async fn fetch(&self) -> Result<KeySet, RefreshError> {

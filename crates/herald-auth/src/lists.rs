@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use herald_types::{HerId, HerIdSet};
+use herald_types::{HerId, HerIdSet, with_causes};
 use metrics::counter;
 use serde::{Deserialize, Deserializer, de};
 use tokio::{sync::watch, time::sleep};
@@ -108,6 +108,13 @@ impl<S: Subject> Lists<S> {
         self.0.known.load().is_some()
     }
 
+    /// Ready when the document has been read.
+    pub async fn known(&self) {
+        let mut changes = self.changes();
+        // The sender lives as long as this does.
+        while !self.is_known() && changes.changed().await.is_ok() {}
+    }
+
     /// Tells of every change from now on.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
@@ -178,10 +185,7 @@ impl<S: Subject> Lists<S> {
                     if last_failure.as_ref() != Some(&failure) {
                         let kept = self.is_known();
                         let subject = S::NAME;
-                        warn!(
-                            error = &error as &dyn std::error::Error,
-                            kept, "could not read the {subject}"
-                        );
+                        warn!(error = failure, kept, "could not read the {subject}");
                     }
                     last_failure = Some(failure);
                 }
@@ -189,12 +193,6 @@ impl<S: Subject> Lists<S> {
             sleep(interval).await;
         }
     }
-}
-
-/// An error's text and those of its causes: two failures of one source differ only there.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Why a document could not be read.

@@ -35,4 +35,19 @@ impl Organisations {
             Claimed::These(claimed) => Grant::of(her_ids).within(claimed.clone()),
         }
     }
+
+    /// Why nothing at all is granted to whoever holds a token, where it is the token's own fault.
+    #[must_use]
+    pub fn doubt(&self, holder: &Holder) -> Option<&'static str> {
+        match (&holder.organisation, &holder.claimed) {
+            (None, _) => Some("the token names no organisation"),
+            (Some(number), _) if self.get(number).is_none() => {
+                Some("the token's organisation is not known")
+            }
+            (_, Claimed::These(claimed)) if claimed.as_slice().is_empty() => {
+                Some("the token's HER-id claim is missing or malformed")
+            }
+            _ => None,
+        }
+    }
 }

@@ -9,7 +9,7 @@ use herald_auth::{
     Address, Authenticator, Caller, Check, Denied, Holder, Organisations, Presented, Publishers,
 };
 use herald_feed::Permit;
-use herald_types::{Grant, Receivers};
+use herald_types::{Grant, NotGranted, Receivers};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use jiff::Timestamp;
 use metrics::{Counter, counter};
@@ -132,6 +132,17 @@ impl Admission {
         }
     }
 
+    /// What is to be said of HER-ids that a reader was not granted: whoever may know is told what is wrong with the token.
+    pub(crate) fn refusal(&self, not_granted: NotGranted, client: Option<&Client>) -> Error {
+        let (Self::Tokens(tokens), Some(client)) = (self, client) else {
+            return not_granted.into();
+        };
+        match tokens.organisations.doubt(&client.holder) {
+            Some(doubt) => Error::NothingGranted { not_granted, doubt, explains: tokens.explains },
+            None => not_granted.into(),
+        }
+    }
+
     /// How many used proofs are remembered now; `None` without tokens.
     pub(crate) fn replays(&self) -> Option<usize> {
         match self {
@@ -164,11 +175,18 @@ impl Admission {
 impl TokenAdmission {
     async fn reader(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
         let client = self.client(asking, clients, &self.scope).await?;
+        // Whoever is told that nothing is granted may give up for good.
+        if !self.organisations.is_known() {
+            return Err(Error::NoDocuments);
+        }
         Ok(Admitted { grant: self.organisations.grant(&client.holder), client: Some(client) })
     }
 
     async fn publisher(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
         let client = self.client(asking, clients, &self.publish_scope).await?;
+        if self.publishers.as_ref().is_some_and(|publishers| !publishers.is_known()) {
+            return Err(Error::NoDocuments);
+        }
         let grant = match &self.publishers {
             Some(publishers) => publishers.grant(&client.id),
             None => Grant::everything(),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
-use herald_types::{problem::ProblemType, wire::time_text};
+use herald_types::{problem::ProblemType, wire::time_text, with_causes};
 use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -127,10 +127,22 @@ fn log(problem: &Problem, request_id: &str, uri: &Uri) {
     let (slug, path) = (problem.kind.slug(), &*visible(uri.path()));
     match &problem.cause {
         Some(cause) if problem.kind == ProblemType::Internal => {
-            error!(request.id = request_id, path, problem = slug, error = chain(cause), "failed");
+            error!(
+                request.id = request_id,
+                path,
+                problem = slug,
+                error = with_causes(cause),
+                "failed"
+            );
         }
         Some(cause) => {
-            warn!(request.id = request_id, path, problem = slug, error = chain(cause), "refused");
+            warn!(
+                request.id = request_id,
+                path,
+                problem = slug,
+                error = with_causes(cause),
+                "refused"
+            );
         }
         None => {
             let reason = problem.reason.as_deref();
@@ -150,17 +162,6 @@ fn visible(path: &str) -> Cow<'_, str> {
         byte => format!("%{byte:02X}"),
     });
     Cow::Owned(encoded.collect())
-}
-
-/// An error with its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 fn text_of_panic(panic: &(dyn std::any::Any + Send)) -> String {

@@ -76,6 +76,8 @@ pub enum NotReady {
     Stopping,
     /// The token issuer's keys have not been had yet, so that no token can be checked.
     IssuerKeys,
+    /// A document that grants depend on has not been had yet: the organisations, or the publishers.
+    Documents,
     /// A write or sync failed: no append is taken until the process is started again.
     LogPoisoned,
 }
@@ -88,6 +90,7 @@ impl NotReady {
             Self::Starting => "starting",
             Self::Stopping => "stopping",
             Self::IssuerKeys => "issuer-keys",
+            Self::Documents => "documents",
             Self::LogPoisoned => "log-poisoned",
         }
     }
@@ -131,6 +134,7 @@ struct Inner {
     log: OnceLock<Log>,
     drain: OnceLock<Drain>,
     lacks_keys: AtomicBool,
+    lacks_documents: AtomicBool,
     // Cancelled right after `drain` is set, so whoever sees it cancelled also sees the drain.
     stopping: CancellationToken,
 }
@@ -144,6 +148,7 @@ impl Lifecycle {
             log: OnceLock::new(),
             drain: OnceLock::new(),
             lacks_keys: AtomicBool::new(false),
+            lacks_documents: AtomicBool::new(false),
             stopping: CancellationToken::new(),
         }))
     }
@@ -156,6 +161,11 @@ impl Lifecycle {
     /// Says whether the token issuer's keys have still to be had: until then balancers should send nobody here.
     pub fn lacks_keys(&self, lacks_keys: bool) {
         self.0.lacks_keys.store(lacks_keys, Ordering::Relaxed);
+    }
+
+    /// Says whether a document that grants depend on has still to be had, likewise.
+    pub fn lacks_documents(&self, lacks_documents: bool) {
+        self.0.lacks_documents.store(lacks_documents, Ordering::Relaxed);
     }
 
     /// A stop begins now. Only the first call counts.
@@ -203,6 +213,7 @@ impl Lifecycle {
             Err(Unavailable::Stopping { .. }) => Err(NotReady::Stopping),
             Err(Unavailable::Starting { .. }) => Err(NotReady::Starting),
             Ok(_) if self.0.lacks_keys.load(Ordering::Relaxed) => Err(NotReady::IssuerKeys),
+            Ok(_) if self.0.lacks_documents.load(Ordering::Relaxed) => Err(NotReady::Documents),
             Ok(log) if log.is_poisoned() => Err(NotReady::LogPoisoned),
             Ok(_) => Ok(()),
         }

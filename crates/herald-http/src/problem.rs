@@ -19,7 +19,7 @@ const REFUSED_RETRY_AFTER_SECONDS: u64 = 5;
 const BUSY_RETRY_AFTER_SECONDS: u64 = 5;
 /// After how long an append without a known outcome is worth repeating.
 const UNKNOWN_RETRY_AFTER_SECONDS: u64 = 2;
-/// After how long the issuer's keys may have been had.
+/// After how long the issuer's keys, or a document, may have been had.
 const KEYS_RETRY_AFTER_SECONDS: u64 = 5;
 /// How many refused HER-ids a `detail` names.
 const HER_IDS_NAMED_MAX: usize = 20;
@@ -38,6 +38,8 @@ pub(crate) enum Error {
     Unauthenticated { refused: Refused, challenge: String, explains: bool },
     #[error("the token issuer's keys are not known")]
     NoKeys,
+    #[error("the organisations, or the publishers, are not known")]
+    NoDocuments,
     #[error("the token lacks the scope {scope}")]
     InsufficientScope { scope: String, challenge: String },
     #[error("there is no room to remember another proof")]
@@ -58,6 +60,9 @@ pub(crate) enum Error {
     Busy,
     #[error(transparent)]
     NotGranted(#[from] NotGranted),
+    /// A HER-id is not granted, and there is more to say of the token.
+    #[error("{not_granted}")]
+    NothingGranted { not_granted: NotGranted, doubt: &'static str, explains: bool },
     #[error(transparent)]
     Read(#[from] ReadError),
     /// An append of one piece of the request failed; `places` are where its drafts stand in the request.
@@ -172,6 +177,11 @@ impl From<Error> for Problem {
                 "The server has not had the token issuer's keys yet. Repeat the request later.",
             )
             .retry_after(KEYS_RETRY_AFTER_SECONDS),
+            Error::NoDocuments => Self::new(
+                Kind::NotReady,
+                "The server does not know yet who may see what. Repeat the request later.",
+            )
+            .retry_after(KEYS_RETRY_AFTER_SECONDS),
             Error::InsufficientScope { scope, .. } => Self::new(
                 Kind::InsufficientScope,
                 format!("The token lacks the scope {scope}, which this call needs."),
@@ -199,6 +209,12 @@ impl From<Error> for Problem {
             .retry_after(BUSY_RETRY_AFTER_SECONDS),
             Error::Invalid(violations) => Self::from_violations(violations.into_texts()),
             Error::NotGranted(refused) => Self::new(Kind::HerIdNotGranted, not_granted(&refused)),
+            Error::NothingGranted { not_granted: refused, doubt, explains } => {
+                let detail = not_granted(&refused);
+                let detail =
+                    if explains { format!("{detail} Explanation: {doubt}.") } else { detail };
+                Self { reason: Some(doubt.to_owned()), ..Self::new(Kind::HerIdNotGranted, detail) }
+            }
             Error::Read(error) => Self::new(
                 Kind::Internal,
                 "The notifications could not be read. Report the requestId if it goes on.",

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use herald_types::with_causes;
 use tokio::{
     sync::watch,
     time::{Interval, MissedTickBehavior, interval},
@@ -63,11 +64,11 @@ impl Keeper {
                     meters.receivers.set(size(held.receivers));
                 }
                 Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
+                    let error = with_causes(&error);
                     tracing::warn!(error, "could not seal or remove segments, will try again");
                 }
                 Err(panic) => {
-                    tracing::error!(error = &panic as &dyn std::error::Error, "sealing failed");
+                    tracing::error!(error = with_causes(&panic), "sealing failed");
                 }
             }
         }
@@ -88,16 +89,10 @@ impl Keeper {
             Ok(Ok(Some(offset))) => self.sequencer.trim(offset).await,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "could not find what to trim"
-                );
+                tracing::error!(error = with_causes(&error), "could not find what to trim");
             }
             Err(panic) => {
-                tracing::error!(
-                    error = &panic as &dyn std::error::Error,
-                    "looking for what to trim failed"
-                );
+                tracing::error!(error = with_causes(&panic), "looking for what to trim failed");
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use foldhash::{HashSet, HashSetExt as _};
-use herald_types::Offset;
+use herald_types::{Offset, with_causes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::Instant,
@@ -290,16 +290,13 @@ fn refuse(group: Group, error: OrderError) {
     let again: Box<dyn Fn() -> AppendError> = match error {
         OrderError::Poisoned => Box::new(|| AppendError::Poisoned),
         OrderError::Refused(source) => {
-            tracing::warn!(
-                error = &source as &dyn std::error::Error,
-                "the disk did not take a batch"
-            );
+            tracing::warn!(error = with_causes(&source), "the disk did not take a batch");
             let source = Arc::new(source);
             Box::new(move || AppendError::Refused(Arc::clone(&source)))
         }
         OrderError::Unknown(source) => {
             tracing::error!(
-                error = &source as &dyn std::error::Error,
+                error = with_causes(&source),
                 "a write or sync failed: the log takes no appends until the server is started again",
             );
             let source = Arc::new(source);

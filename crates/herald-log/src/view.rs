@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use herald_types::{HerId, Offset, Receivers};
+use herald_types::{HerId, Offset, Receivers, with_causes};
 use uuid::Uuid;
 
 use self::{
@@ -240,10 +240,7 @@ impl View {
         if let Err(error) = published {
             // Nobody knows now which of two segments a restart would find last.
             self.poison();
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "could not publish a segment"
-            );
+            tracing::error!(error = with_causes(&error), "could not publish a segment");
             return Err(OrderError::Poisoned);
         }
         writer.end = segment::HEADER_BYTES as u64;

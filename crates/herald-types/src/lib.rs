@@ -3,6 +3,7 @@
 //! This crate refuses to know where notifications come from and where they go: it has no I/O, no async and no clock.
 //! *The page* is the published description of the Notifications API; docs/protocol.md follows it section by section.
 
+mod causes;
 pub mod draft;
 pub mod notification;
 pub mod offset;
@@ -12,6 +13,7 @@ pub mod receiver;
 pub mod violation;
 pub mod wire;
 
+pub use causes::with_causes;
 pub use draft::{DESCRIPTION_CHARS_MAX, Draft};
 pub use notification::{Notification, NotificationType};
 pub use offset::Offset;

@@ -99,9 +99,19 @@ impl Access {
             return std::future::pending().await;
         };
         lifecycle.lacks_keys(true);
+        lifecycle.lacks_documents(true);
         let first = async {
             keys.known().await;
             lifecycle.lacks_keys(false);
+        };
+        let (known_organisations, known_publishers) =
+            (organisations.clone(), publishers.as_ref().map(|(publishers, _)| publishers.clone()));
+        let first_documents = async {
+            known_organisations.known().await;
+            if let Some(publishers) = known_publishers {
+                publishers.known().await;
+            }
+            lifecycle.lacks_documents(false);
         };
         let publishers = async {
             if let Some((publishers, mut source)) = publishers {
@@ -109,7 +119,7 @@ impl Access {
             }
         };
         let organisations = organisations.keep_fresh(&mut *source, WATCH_INTERVAL);
-        tokio::join!(first, keys.keep_fresh(), organisations, publishers);
+        tokio::join!(first, first_documents, keys.keep_fresh(), organisations, publishers);
     }
 }
 

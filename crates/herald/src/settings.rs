@@ -153,7 +153,7 @@ impl Settings {
         sources.check(&[Key::Listen, Key::Auth, Key::InsecureNoAuth], is_guarded, || {
             format!(
                 "listen {api}: with --auth none everybody who can connect reads and writes everything, so only \
-                 loopback is listened on; --insecure-no-auth allows it"
+                 loopback is listened on; --auth helseid looks at tokens, --insecure-no-auth allows it all the same"
             )
         });
     }

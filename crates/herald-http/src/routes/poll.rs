@@ -50,7 +50,11 @@ pub(crate) async fn poll(api: &Api, request: Request, peer: Peer) -> Result<Resp
     let admitted = api.settings.admission.reader(Asking::of(&request, peer), &api.limits).await?;
     must_accept(headers, JSON)?;
     let query = parse(&request)?;
-    let cursor = Cursor::new(admitted.grant.narrow(query.her_ids)?, query.after);
+    let receivers = admitted.grant.narrow(query.her_ids);
+    let admission = &api.settings.admission;
+    let receivers =
+        receivers.map_err(|refused| admission.refusal(refused, admitted.client.as_ref()))?;
+    let cursor = Cursor::new(receivers, query.after);
     let (page, body) = herald_feed::poll(log, &cursor, query.limit).await?;
     let metrics = &api.metrics;
     match page.len() {

@@ -51,7 +51,9 @@ pub(crate) async fn stream(api: &Api, request: &Request, peer: Peer) -> Result<R
         return Err(Error::NotAcceptable { produced: "text/event-stream" });
     }
     let (query, source_system) = parse(request)?;
-    let receivers = grant.narrow(query.her_ids)?;
+    let receivers = grant.narrow(query.her_ids);
+    let receivers =
+        receivers.map_err(|refused| api.settings.admission.refusal(refused, client.as_ref()))?;
     let cursor = Cursor::new(receivers.clone(), query.after);
     // A HEAD asks what a stream would say about itself, and opens none.
     let body = if request.method() == Method::HEAD {

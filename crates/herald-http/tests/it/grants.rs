@@ -11,10 +11,11 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     guarded::{
-        Caller, Guarded, HER_ID_CLAIM, ORGANISATION_CLAIM, PUBLISH, READ, Setup, TestIssuer, secret,
+        Caller, Guarded, HER_ID_CLAIM, ORGANISATION_CLAIM, ORGANISATIONS, PUBLISH, READ, Setup,
+        TestIssuer, secret,
     },
     herald::{Answer, EVENT_STREAM, Events, answer, draft},
-    serving::read_to_end,
+    serving::{ask, read_to_end},
 };
 
 fn query(her_ids: &[u32]) -> String {
@@ -122,6 +123,44 @@ async fn an_organisation_that_is_not_known_has_no_her_ids() {
         let reader = guarded.caller(json!({ ORGANISATION_CLAIM: organisation }));
         let refused = guarded.poll(&reader, &query(&[100])).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn until_the_organisations_are_known_a_reader_is_put_off_and_not_refused() {
+    let setup = Setup { knows_organisations: false, ..Setup::default() };
+    let guarded = Guarded::start_with(setup).await;
+    // As `herald serve` does it.
+    guarded.herald.lifecycle.lacks_documents(true);
+    let reader = guarded.reader();
+    let refused = guarded.poll(&reader, &query(&[100])).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json()["type"], "urn:herald:problem:not-ready");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    let ready = ask(guarded.herald.ops, "/health/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("documents"), "{ready}");
+    guarded.organisations.replace(ORGANISATIONS.as_bytes()).unwrap();
+    guarded.organisations.known().await;
+    assert_eq!(guarded.poll(&reader, &query(&[100])).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_a_server_that_explains_says_what_is_wrong_with_a_token_that_grants_nothing() {
+    for explains in [false, true] {
+        let guarded = Guarded::start_with(Setup { explains, ..Setup::default() }).await;
+        for (claims, doubt) in [
+            (json!({ ORGANISATION_CLAIM: null }), "the token names no organisation"),
+            (json!({ ORGANISATION_CLAIM: "9" }), "the token's organisation is not known"),
+            (json!({ HER_ID_CLAIM: "a" }), "the token's HER-id claim is missing or malformed"),
+        ] {
+            let refused = guarded.poll(&guarded.caller(claims), &query(&[100])).await;
+            let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+            let explained = format!("No access to HER-id 100. Explanation: {doubt}.");
+            assert_eq!(detail, if explains { &*explained } else { "No access to HER-id 100." });
+        }
+        // What is another's, or nobody's, is no fault of the token.
+        let refused = guarded.poll(&guarded.reader(), &query(&[400])).await;
+        assert_eq!(refused.json()["detail"], "No access to HER-id 400.");
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) stream_max_age: Duration,
     pub(crate) refresh_pause: Duration,
     pub(crate) replays_max: usize,
+    /// Whether the organisations are known from the start.
+    pub(crate) knows_organisations: bool,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
             stream_max_age: quiet().stream_max_age,
             refresh_pause: Duration::ZERO,
             replays_max: REPLAYS_MAX,
+            knows_organisations: true,
         }
     }
 }
@@ -117,7 +120,9 @@ impl Guarded {
             replays_max: setup.replays_max,
         };
         let organisations = Organisations::new();
-        organisations.replace(ORGANISATIONS.as_bytes()).unwrap();
+        if setup.knows_organisations {
+            organisations.replace(ORGANISATIONS.as_bytes()).unwrap();
+        }
         // Counters are made where there is a recorder.
         let _ = Metrics::install();
         let admission = Arc::new(Admission::Tokens(Box::new(TokenAdmission {

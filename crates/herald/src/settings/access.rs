@@ -92,6 +92,16 @@ impl Auth {
             explains: sources.value(Key::AuthExplain, kinds::boolean),
         };
         if !is_helseid {
+            // Whoever set them believes that tokens are looked at.
+            for (key, is_set) in [
+                (Key::Issuer, issuer.is_some()),
+                (Key::Organisations, organisations.is_some()),
+                (Key::Publishers, settings.publishers.is_some()),
+            ] {
+                sources.check(&[Key::Auth, key], !is_set, || {
+                    format!("{}: is set, and --auth is none: give --auth helseid", key.name())
+                });
+            }
             return Self::None;
         }
         sources.check(&[Key::Auth, Key::Issuer], issuer.is_some(), || {

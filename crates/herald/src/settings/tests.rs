@@ -50,6 +50,22 @@ fn values(key: Key) -> [&'static str; 3] {
     }
 }
 
+/// What else must be set, in the environment, for a setting that means nothing alone.
+fn companions(key: Key) -> Vec<(&'static str, &'static str)> {
+    let all = [
+        ("HERALD_AUTH", "helseid"),
+        ("HERALD_ISSUER", "https://sts.example.no"),
+        ("HERALD_ORGANISATIONS", "/o.json"),
+    ];
+    match key {
+        Key::Issuer | Key::Organisations | Key::Publishers => {
+            let own = key.environment_name();
+            all.into_iter().filter(|(name, _)| *name != own).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn args(line: &[&str]) -> Args {
     #[derive(clap::Parser)]
     struct Cli {
@@ -99,14 +115,15 @@ fn each_setting_is_taken_from_flag_then_environment_then_file_then_default() {
         }
         let by_flag = args(&line);
         let variable_name = key.environment_name();
-        let environment = [(variable_name.as_str(), variable)];
+        let others = companions(key);
+        let environment = [&[(variable_name.as_str(), variable)], &others[..]].concat();
         let config = format!("{} = \"{filed}\"", key.name());
 
         let all = read(&by_flag, &environment, Some(&config)).unwrap();
         assert_eq!(origin(&all, key), (flag, &Source::Flag), "{key:?}");
         let two = read(&args(&[]), &environment, Some(&config)).unwrap();
         assert_eq!(origin(&two, key), (variable, &Source::Environment), "{key:?}");
-        let one = read(&args(&[]), &[], Some(&config)).unwrap();
+        let one = read(&args(&[]), &others, Some(&config)).unwrap();
         assert_eq!(origin(&one, key).0, filed, "{key:?}");
         assert!(matches!(origin(&one, key).1, Source::File(_)), "{key:?}");
         let bare = read(&args(&[]), &[], Some(&format!("{} = true", key.name())));
@@ -217,6 +234,8 @@ fn tokens_need_an_issuer_and_organisations_and_may_be_listened_for_anywhere() {
         ("--proof-algorithms", "HS256", "must be some of"),
         ("--proof-algorithms", "", "must be some of"),
         ("--auth", "Helseid", "must be none or helseid"),
+        ("--auth", "none", "issuer: is set, and --auth is none"),
+        ("--auth", "none", "organisations: is set, and --auth is none"),
     ] {
         let told = refusal(&helseid_line(flag, value));
         assert!(told.contains(text), "{flag} {value}: {told}");
