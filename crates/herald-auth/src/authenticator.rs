@@ -67,6 +67,15 @@ pub struct Caller {
     waited_until: Option<Instant>,
 }
 
+/// Whose token a call has; that the call is theirs has still to be proven.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimant {
+    /// The token.
+    pub token: Token,
+    now: Timestamp,
+    waited_until: Option<Instant>,
+}
+
 /// A call that is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -92,15 +101,24 @@ impl Authenticator {
         Self { keys, rules, replays }
     }
 
-    /// Who makes this call. Waits for the network only when the token names a key that is not known.
+    /// Who makes this call: its token, and its proof.
+    ///
+    /// # Errors
+    /// As [`Authenticator::claimant`] and [`Authenticator::prove`].
+    pub async fn check(&self, presented: Presented<'_>, now: Timestamp) -> Result<Caller, Denied> {
+        let claimant = self.claimant(presented, now).await?;
+        self.prove(claimant, presented)
+    }
+
+    /// Whose token this call has. Waits for the network only when the token names a key that is not known.
     ///
     /// # Errors
     /// [`Denied`] names the first check that failed.
-    pub async fn check(
+    pub async fn claimant(
         &self,
         presented: Presented<'_>,
         mut now: Timestamp,
-    ) -> Result<Caller, Denied> {
+    ) -> Result<Claimant, Denied> {
         let token_text = token_of(presented.authorization)?;
         let keys = self.keys.current().ok_or(Denied::NoKeys)?;
         let rules = &self.rules.token;
@@ -117,6 +135,16 @@ impl Authenticator {
             }
             checked => checked?,
         };
+        Ok(Claimant { token, now, waited_until })
+    }
+
+    /// That the call is its claimant's, by its proof; whether that is new is not known here.
+    ///
+    /// # Errors
+    /// [`Denied`] names the first check that failed.
+    pub fn prove(&self, claimant: Claimant, presented: Presented<'_>) -> Result<Caller, Denied> {
+        let Claimant { token, now, waited_until } = claimant;
+        let token_text = token_of(presented.authorization)?;
         let proof_text = presented.proof.and_then(|proof| std::str::from_utf8(proof).ok());
         let proof_text =
             proof_text.ok_or_else(|| Check::ProofForm.refused("there must be one header DPoP"))?;
@@ -132,6 +160,16 @@ impl Authenticator {
         Ok(Caller { token, proof, waited_until })
     }
 
+    /// That the proof of `caller` was not used before; it is not used up. Whoever counts the calls of a client asks first: a
+    /// recorded call that is sent again should cost its client nothing.
+    ///
+    /// # Errors
+    /// [`Denied`] when it was used before.
+    pub fn is_new(&self, caller: &Caller, now: Instant) -> Result<(), Denied> {
+        let Proof { thumbprint, id, .. } = &caller.proof;
+        if self.replays.is_used(thumbprint, id, now) { Err(self.used().into()) } else { Ok(()) }
+    }
+
     /// Uses up the proof of `caller`, who was checked just now; `now` may be the moment at which that began. It comes last,
     /// and behind whatever limits how often a client may call, so that no client fills the memory of proofs for all.
     ///
@@ -142,13 +180,14 @@ impl Authenticator {
         // Otherwise it would be forgotten while it is still taken.
         let now = caller.waited_until.map_or(now, |waited_until| now.max(waited_until));
         self.replays.use_up(thumbprint, id, now).map_err(|unusable| match unusable {
-            Unusable::Used => {
-                let window = remembered_for(&self.rules.proof).as_secs();
-                let text = format!("its jti was used within the last {window} s");
-                Denied::Refused(Check::ProofReplay.refused(text))
-            }
+            Unusable::Used => self.used().into(),
             Unusable::Full => Denied::ReplaysFull,
         })
+    }
+
+    fn used(&self) -> Refused {
+        let window = remembered_for(&self.rules.proof).as_secs();
+        Check::ProofReplay.refused(format!("its jti was used within the last {window} s"))
     }
 
     /// How many proofs are remembered now.

@@ -168,26 +168,29 @@ impl IssuerKeys {
     /// Newer keys than `seen`, which lack one: fetched now, unless that was tried a moment ago. Takes no longer than
     /// [`FETCH_TIMEOUT`].
     pub async fn newer(&self, seen: &Arc<KeySet>) -> Option<Arc<KeySet>> {
-        let mut asked = Arc::clone(&self.0.asked).lock_owned().await;
-        let is_newer = |keys: &Arc<KeySet>| !Arc::ptr_eq(keys, seen);
-        // Somebody else may have fetched them while this waited.
-        if let Some(keys) = self.current().filter(is_newer) {
-            return Some(keys);
-        }
-        if asked.is_some_and(|asked| asked.elapsed() < self.0.settings.refresh_pause) {
-            return None;
-        }
-        // In a task of its own: a caller that goes away ends neither the fetch that the others wait for, nor uses up their
-        // minute with nothing.
-        let keys = self.clone();
-        *asked = Some(Instant::now());
-        let fetching = tokio::spawn(async move {
-            keys.refresh().await;
-            drop(asked);
-        });
-        // It fails when the runtime stops; then there is nothing newer.
-        let _ = fetching.await;
-        self.current().filter(is_newer)
+        let newer = || self.current().filter(|keys| !Arc::ptr_eq(keys, seen));
+        let fetching = async {
+            let mut asked = Arc::clone(&self.0.asked).lock_owned().await;
+            // Somebody else may have fetched them while this waited.
+            let was_asked =
+                asked.is_some_and(|asked| asked.elapsed() < self.0.settings.refresh_pause);
+            if was_asked || newer().is_some() {
+                return;
+            }
+            // In a task of its own: a caller that goes away ends neither the fetch that the others wait for, nor uses up
+            // their minute with nothing.
+            let keys = self.clone();
+            let fetching = tokio::spawn(async move {
+                keys.refresh().await;
+                // Behind the fetch, or those who waited for a slow one would each make another.
+                *asked = Some(Instant::now());
+            });
+            // It fails when the runtime stops; then there is nothing newer.
+            let _ = fetching.await;
+        };
+        // One that is under way when this comes is waited for as well, and no longer than for one's own.
+        let _ = timeout(FETCH_TIMEOUT, fetching).await;
+        newer()
     }
 
     /// Whether they were had.

@@ -147,9 +147,11 @@ pub(crate) fn claims_of<T: DeserializeOwned>(
 
 impl Published {
     fn read(key: Value) -> Option<Self> {
-        // RFC 7517, section 4.3: the list, if there is one, is complete.
-        let verifies = |operations: &Value| {
-            operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
+        // RFC 7517, section 4.3: the list, if there is one, is complete. An empty one is how some write that there is none.
+        let verifies = |operations: &Value| match operations {
+            Value::Null => true,
+            Value::Array(all) => all.is_empty() || all.iter().any(|one| one == "verify"),
+            _ => false,
         };
         if !key.get("key_ops").is_none_or(verifies) {
             return None;
@@ -206,9 +208,7 @@ mod tests {
             json!(["EC", "P-256", members["x"], members["y"]]),
             published(&key, &json!({"kid": "good", "use": "enc"})),
             published(&key, &json!({"kid": "good", "key_ops": ["encrypt"]})),
-            published(&key, &json!({"kid": "good", "key_ops": []})),
             published(&key, &json!({"kid": "good", "key_ops": "verify"})),
-            published(&key, &json!({"kid": "good", "oth": null})),
             published(&key, &json!({"kid": "good", "alg": "RS256"})),
             published(&key, &json!({"kid": "good", "alg": "none"})),
             published(&key, &json!({"kid": "good", "d": "AA"})),
@@ -220,6 +220,19 @@ mod tests {
         assert_eq!(KeySet::parse(b"[]").unwrap_err(), InvalidKeySet);
         assert_eq!(KeySet::parse(b"[[]]").unwrap_err(), InvalidKeySet);
         assert!(set_of(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_null_or_empty_in_a_published_key_is_not_there() {
+        let key = PrivateKey::generate(KeyKind::P256).unwrap();
+        for empty in [
+            json!({"d": null, "use": null, "alg": null, "kid": null}),
+            json!({"key_ops": [], "oth": [], "x5c": []}),
+            json!({"key_ops": null, "oth": null, "p": null, "k": null}),
+        ] {
+            let set = set_of(&[published(&key, &empty)]);
+            assert!(verify(&set, &signed(&key, None)).is_ok(), "{empty}");
+        }
     }
 
     #[test]

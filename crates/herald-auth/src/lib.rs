@@ -37,7 +37,7 @@ mod token;
 pub use address::Address;
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 #[cfg(feature = "server")]
-pub use authenticator::{Authenticator, Caller, Denied, Presented, REPLAYS_MAX, Rules};
+pub use authenticator::{Authenticator, Caller, Claimant, Denied, Presented, REPLAYS_MAX, Rules};
 pub use dpop::{Call, PROOF_ID_CHARS_MAX, Proof, ProofRules};
 #[cfg(feature = "server")]
 pub use fetch::{FETCH_TIMEOUT, FetchError, InvalidUrl, check_url};
@@ -49,7 +49,9 @@ pub use key::{
 };
 pub use key_set::{InvalidKeySet, KEYS_MAX, KeySet, Unverified};
 #[cfg(feature = "server")]
-pub use lists::{DOCUMENT_READS, InvalidDocument, Lists, ReadDocumentError, Subject};
+pub use lists::{
+    DOCUMENT_CURRENT, DOCUMENT_READS, InvalidDocument, Lists, ReadDocumentError, Subject,
+};
 #[cfg(feature = "server")]
 pub use organisations::{OfOrganisations, Organisations};
 pub use prove::{ASSERTION_LIFETIME, ProofOf, Prover, assertion};

@@ -6,14 +6,14 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use herald_types::{HerId, HerIdSet, with_causes};
-use metrics::counter;
+use metrics::{counter, gauge};
 use serde::{Deserialize, Deserializer, de};
 use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
@@ -22,6 +22,10 @@ use crate::source::{Source, SourceError};
 
 /// Readings of a document that changed it, or failed, by document and outcome.
 pub const DOCUMENT_READS: &str = "herald_auth_document_reads_total";
+/// 1 when what is in force is what stands at its source, by document.
+pub const DOCUMENT_CURRENT: &str = "herald_auth_document_current";
+/// A larger document is read on a thread of its own: that takes milliseconds, and calls should not wait for it.
+const READ_INLINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a document is about.
 pub trait Subject: Send + Sync + 'static {
@@ -47,6 +51,8 @@ struct Inner {
     changes: watch::Sender<()>,
     // Counts them, for those who ask before each page of each stream: the channel would take a lock that all share.
     version: AtomicU64,
+    // Whether what was read last was not taken.
+    is_refused: AtomicBool,
 }
 
 /// A document that is not what it should be. It says where, and repeats nothing: the file may be the wrong one, and a
@@ -94,7 +100,15 @@ impl<S: Subject> Lists<S> {
     #[must_use]
     pub fn new() -> Self {
         let (known, changes) = (ArcSwapOption::empty(), watch::Sender::new(()));
-        Self(Arc::new(Inner { known, changes, version: AtomicU64::new(0) }), PhantomData)
+        Self(
+            Arc::new(Inner {
+                known,
+                changes,
+                version: AtomicU64::new(0),
+                is_refused: AtomicBool::new(false),
+            }),
+            PhantomData,
+        )
     }
 
     /// What `name` has; `None` for one that is not known.
@@ -156,15 +170,27 @@ impl<S: Subject> Lists<S> {
     /// What is wrong with it; the last good document stays in force.
     pub async fn read(&self, source: &mut dyn Source) -> Result<(), ReadDocumentError> {
         let (subject, name) = (S::NAME, source.name());
-        let outcome = match source.changed().await {
-            Ok(None) => return Ok(()),
-            Ok(Some(document)) => self.replace(&document).map_err(|error| {
-                ReadDocumentError::Invalid { subject, name: name.clone(), source: error }
-            }),
-            Err(error) => {
-                Err(ReadDocumentError::Source { subject, name: name.clone(), source: error })
-            }
+        let current = |is_current: bool| {
+            gauge!(DOCUMENT_CURRENT, "document" => subject).set(f64::from(u8::from(is_current)));
         };
+        let outcome = match source.changed().await {
+            Ok(None) => {
+                // What was refused is still there.
+                current(!self.0.is_refused.load(Ordering::Relaxed));
+                return Ok(());
+            }
+            Ok(Some(document)) => {
+                let outcome = self.take(document).await;
+                self.0.is_refused.store(outcome.is_err(), Ordering::Relaxed);
+                outcome.map_err(|source| ReadDocumentError::Invalid {
+                    subject,
+                    name: name.clone(),
+                    source,
+                })
+            }
+            Err(source) => Err(ReadDocumentError::Source { subject, name: name.clone(), source }),
+        };
+        current(outcome.is_ok());
         let label = if outcome.is_ok() { "changed" } else { "failed" };
         counter!(DOCUMENT_READS, "document" => subject, "outcome" => label).increment(1);
         if outcome.is_ok() {
@@ -172,6 +198,15 @@ impl<S: Subject> Lists<S> {
             info!(source = name, count, "{subject} read");
         }
         outcome
+    }
+
+    async fn take(&self, document: Vec<u8>) -> Result<(), InvalidDocument> {
+        if document.len() <= READ_INLINE_BYTES_MAX {
+            return self.replace(&document);
+        }
+        let lists = self.clone();
+        let read = tokio::task::spawn_blocking(move || lists.replace(&document)).await;
+        read.expect("reading does not panic")
     }
 
     /// Reads `source` every `interval`, for ever; a failure is logged once for each spell.

@@ -66,6 +66,14 @@ impl Replays {
         Ok(())
     }
 
+    /// Whether the proof `id` of the key with this thumbprint is remembered as used.
+    #[must_use]
+    pub fn is_used(&self, thumbprint: &str, id: &str, now: Instant) -> bool {
+        let mut used = self.used();
+        used.forget(now);
+        used.ids.contains(&id_of(thumbprint, id))
+    }
+
     /// How many are remembered now.
     #[must_use]
     pub fn count(&self, now: Instant) -> usize {
@@ -113,6 +121,7 @@ mod tests {
         assert_eq!(replays.use_up("key", "a", began), Ok(()));
         assert_eq!(replays.use_up("other", "a", began), Ok(()));
         assert_eq!(replays.use_up("key", "b", began), Ok(()));
+        assert!(replays.is_used("key", "a", began) && !replays.is_used("key", "c", began));
         let last = began + TIME - Duration::from_nanos(1);
         for id in ["a", "b"] {
             assert_eq!(replays.use_up("key", id, last), Err(Unusable::Used));

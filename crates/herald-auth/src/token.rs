@@ -19,7 +19,7 @@ use crate::{
 pub const HER_ID_CLAIM: &str = "nhn:msh/client/claims/herid";
 /// The claim with the number of the organisation that has delegated its rights.
 pub const ORGANISATION_CLAIM: &str = "helseid://claims/client/claims/orgnr_parent";
-/// How many characters of a client's name are kept: it is a key of tables.
+/// How many characters a client's name may have: it is a key of tables.
 pub const CLIENT_ID_CHARS_MAX: usize = 200;
 
 /// What a token must keep.
@@ -129,10 +129,15 @@ impl Token {
             .ok_or_else(|| Check::TokenBinding.refused("it must have a cnf with a jkt"))?;
         let client_id = claims.client_id.filter(|id| !id.is_empty());
         let client_id = client_id.unwrap_or_else(|| thumbprint.clone());
+        if client_id.chars().count() > CLIENT_ID_CHARS_MAX {
+            let explanation =
+                format!("its client_id has more than {CLIENT_ID_CHARS_MAX} characters");
+            return Err(Check::TokenForm.refused(explanation));
+        }
         let organisation = claims.organisation.as_ref().and_then(Value::as_str).map(str::to_owned);
         let claimed = Claimed::read(claims.her_id.as_ref());
         Ok(Self {
-            client_id: client_id.chars().take(CLIENT_ID_CHARS_MAX).collect(),
+            client_id,
             thumbprint,
             scopes: claims.scope,
             holder: Holder { organisation, claimed },

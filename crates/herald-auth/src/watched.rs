@@ -46,6 +46,10 @@ impl WatchedFile {
     /// # Errors
     /// When it cannot be read, or is larger than it may be; what was read last stays what the next call compares with.
     pub async fn changed(&mut self) -> io::Result<Option<&[u8]>> {
+        // Opening a pipe would wait for whoever writes to it, perhaps for ever.
+        if !tokio::fs::metadata(&self.path).await?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
         let file = tokio::fs::File::open(&self.path).await?;
         let mut bytes = Vec::new();
         file.take(self.bytes_max as u64 + 1).read_to_end(&mut bytes).await?;

@@ -228,6 +228,10 @@ fn describe() {
         HTTP_ACCEPT_ERRORS,
         "Tries to accept a connection that failed for want of file descriptors or memory."
     );
+    describe_gauge!(
+        herald_auth::DOCUMENT_CURRENT,
+        "1 when the organisations, or the publishers, that are in force are those at their source."
+    );
     describe_gauge!(AUTH_REPLAYS, "Used proofs that are remembered now.");
     describe_counter!(AUTH_REFUSED, "Calls that were not let in, by the check that failed.");
     describe_counter!(
@@ -240,7 +244,7 @@ fn describe() {
     );
     describe_gauge!(
         INSECURE,
-        "1 for no-auth when everybody is let in, and for plain-http when the API listens beyond loopback without TLS."
+        "1 for no-auth with --insecure-no-auth, and for plain-http when the API listens beyond loopback without TLS."
     );
     describe_counter!(
         TLS_HANDSHAKES,

@@ -88,9 +88,12 @@ impl Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Whatever it is, it is there.
-        Value::deserialize(deserializer)
-            .map(|value| Self(Some(value.as_str().unwrap_or_default().to_owned())))
+        // Some writers of JSON write what is not there as null, or as an empty array; whatever else it is, it is there.
+        Ok(Self(match Value::deserialize(deserializer)? {
+            Value::Null => None,
+            Value::Array(values) if values.is_empty() => None,
+            value => Some(value.as_str().unwrap_or_default().to_owned()),
+        }))
     }
 }
 
