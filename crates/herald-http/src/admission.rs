@@ -209,7 +209,12 @@ impl TokenAdmission {
             address: address.as_ref(),
         };
         let denied = |denied| self.denied(denied);
-        let caller = self.authenticator.check(presented, now).await.map_err(denied)?;
+        let claimant = self.authenticator.claimant(presented, now).await.map_err(denied)?;
+        // A client over its limit does not make the server check proofs, the dearest part.
+        clients.check(&claimant.token.client_id)?;
+        let caller = self.authenticator.prove(claimant, presented).map_err(denied)?;
+        // Counted only behind a new proof: whoever has recorded a call could use up its client's limit otherwise.
+        self.authenticator.is_new(&caller, instant).map_err(denied)?;
         clients.admit(&caller.token.client_id)?;
         self.authenticator.use_up(&caller, instant).map_err(denied)?;
         let Caller { token, .. } = caller;
@@ -224,7 +229,8 @@ impl TokenAdmission {
         }
         // One that expires within its skew has expired.
         let left = Duration::try_from(token.expires.duration_since(now)).unwrap_or_default();
-        let expires = instant + left.min(FAR_AWAY);
+        // Streams' ends are whole milliseconds, and none of them ends before its token.
+        let expires = instant + left.min(FAR_AWAY) + Duration::from_millis(1);
         Ok(Client { id: token.client_id, holder: token.holder, expires })
     }
 
@@ -239,8 +245,12 @@ impl TokenAdmission {
             Some(authority) => authority.as_str(),
             None => std::str::from_utf8(only(asking.headers, &header::HOST)?).ok()?,
         };
+        if authority.contains('/') {
+            // It would be read as a part of the path.
+            return None;
+        }
         let scheme = if asking.peer.is_tls { "https" } else { "http" };
-        Address::parse(&format!("{scheme}://{authority}{path}"))
+        Some(Address::parse(&format!("{scheme}://{authority}"))?.with(path))
     }
 
     fn denied(&self, denied: Denied) -> Error {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use herald_types::{Violations, violation::echo};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, header::HOST};
 
 use crate::{accept, problem::Error};
 
@@ -15,6 +15,27 @@ pub const SOURCE_SYSTEM_CHARS_MAX: usize = 512;
 pub(crate) const API_VERSION_HEADER: HeaderName = HeaderName::from_static("api-version");
 pub(crate) const SOURCE_SYSTEM_HEADER: HeaderName = HeaderName::from_static("nhn-source-system");
 pub(crate) const LAST_EVENT_ID_HEADER: HeaderName = HeaderName::from_static("last-event-id");
+
+/// That the request does not say in two ways to which host it was sent, so that another reader could take it for another
+/// one's (RFC 9112, section 3.2). One that says nothing is taken: it is for nobody else.
+pub(crate) fn one_host(headers: &HeaderMap) -> Result<(), Error> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let is_fine = match (hosts.next(), hosts.next()) {
+        (None, _) => true,
+        (Some(host), None) => {
+            let is_of_hosts =
+                |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
+            host.as_bytes().iter().all(is_of_hosts)
+        }
+        (Some(_), Some(_)) => false,
+    };
+    if is_fine {
+        return Ok(());
+    }
+    let mut violations = Violations::new();
+    violations.add("Host: must be given once, and be a host with or without a port");
+    Err(Error::Invalid(violations))
+}
 
 /// That the caller takes `media_type`; one that does not say takes anything.
 pub(crate) fn must_accept(headers: &HeaderMap, media_type: accept::MediaType) -> Result<(), Error> {

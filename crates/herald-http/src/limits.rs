@@ -122,23 +122,52 @@ impl Clients {
     /// [`TooMany::Requests`]: it must wait.
     pub fn admit(&self, client: &str) -> Result<(), TooMany> {
         let now = self.now();
-        let per_second = self.limits.requests_per_second.max(1);
-        let share = 1_000_000_000 / u64::from(per_second);
-        // Ahead by all of a burst but this request.
-        let ahead_max = share * (u64::from(per_second) * u64::from(BURST_SECONDS) - 1);
+        let share = self.share();
         let pay = |paid_until: u64| {
             let from = paid_until.max(now);
-            (from - now <= ahead_max).then_some(from + share)
+            (from - now <= self.ahead_max()).then_some(from + share)
         };
         let client = self.client(client, now);
         let paid = &client.paid_until;
         match paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay) {
             Ok(_) => Ok(()),
-            Err(paid_until) => {
-                Limit::ClientRequests.met();
-                let retry_after = Duration::from_nanos(paid_until - now - ahead_max);
-                Err(TooMany::Requests { per_second, retry_after })
-            }
+            Err(paid_until) => Err(self.too_many(paid_until, now)),
+        }
+    }
+
+    /// Whether `client` could make one more request now; none is counted.
+    ///
+    /// # Errors
+    /// [`TooMany::Requests`]: it must wait.
+    pub fn check(&self, client: &str) -> Result<(), TooMany> {
+        let now = self.now();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let paid_until = known.clients.get(client).map(|client| &client.paid_until);
+        let paid_until = paid_until.map_or(0, |paid_until| paid_until.load(Ordering::Relaxed));
+        drop(known);
+        if paid_until.saturating_sub(now) <= self.ahead_max() {
+            Ok(())
+        } else {
+            Err(self.too_many(paid_until, now))
+        }
+    }
+
+    /// What one request costs, in nanoseconds.
+    fn share(&self) -> u64 {
+        1_000_000_000 / u64::from(self.limits.requests_per_second.max(1))
+    }
+
+    /// How far a client may be ahead of the clock and still make a request: by all of a burst but this request.
+    fn ahead_max(&self) -> u64 {
+        let per_second = u64::from(self.limits.requests_per_second.max(1));
+        self.share() * (per_second * u64::from(BURST_SECONDS) - 1)
+    }
+
+    fn too_many(&self, paid_until: u64, now: u64) -> TooMany {
+        Limit::ClientRequests.met();
+        TooMany::Requests {
+            per_second: self.limits.requests_per_second.max(1),
+            retry_after: Duration::from_nanos(paid_until - now - self.ahead_max()),
         }
     }
 
@@ -203,6 +232,8 @@ mod tests {
             let too_many = clients.admit("a").unwrap_err();
             let retry_after = Duration::from_millis(100);
             assert_eq!(too_many, TooMany::Requests { per_second: 10, retry_after });
+            assert_eq!(clients.check("a"), Err(too_many));
+            assert!((0..30).all(|_| clients.check("b").is_ok()), "looking costs nothing");
             assert!(clients.admit("b").is_ok());
             advance(retry_after - Duration::from_millis(1)).await;
             assert!(clients.admit("a").is_err());

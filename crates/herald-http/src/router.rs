@@ -7,6 +7,7 @@ use crate::{
     api::Api,
     body::{Body, Response},
     edge::Request,
+    extract::one_host,
     problem::Error,
     route::{Route, is_get},
     routes::{append, docs, ping, poll, stream},
@@ -20,6 +21,7 @@ impl Routes for Api {
 }
 
 async fn answer(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
+    one_host(request.headers())?;
     let route = Route::of(request.uri().path());
     match (route, request.method()) {
         (Route::Other | Route::Metrics | Route::Live | Route::Ready, _) => Err(Error::NotFound),

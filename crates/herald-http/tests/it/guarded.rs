@@ -15,6 +15,7 @@ use herald_auth::{
 use herald_http::{
     admission::{Admission, Refusals, TokenAdmission},
     api::ApiSettings,
+    limits::ClientLimits,
     metrics::Metrics,
 };
 use http::Method;
@@ -48,6 +49,7 @@ pub(crate) struct Setup {
     pub(crate) stream_max_age: Duration,
     pub(crate) refresh_pause: Duration,
     pub(crate) replays_max: usize,
+    pub(crate) client_requests_per_second: u32,
     /// Whether the organisations are known from the start.
     pub(crate) knows_organisations: bool,
 }
@@ -60,6 +62,7 @@ impl Default for Setup {
             stream_max_age: quiet().stream_max_age,
             refresh_pause: Duration::ZERO,
             replays_max: REPLAYS_MAX,
+            client_requests_per_second: quiet().clients.requests_per_second,
             knows_organisations: true,
         }
     }
@@ -136,7 +139,12 @@ impl Guarded {
             refusals: Refusals::default(),
         })));
         let stream_max_age = setup.stream_max_age;
-        let herald = Herald::starting(ApiSettings { admission, stream_max_age, ..quiet() });
+        let clients = ClientLimits {
+            requests_per_second: setup.client_requests_per_second,
+            ..quiet().clients
+        };
+        let settings = ApiSettings { admission, stream_max_age, clients, ..quiet() };
+        let herald = Herald::starting(settings);
         Self { herald, issuer, organisations, keys }
     }
 

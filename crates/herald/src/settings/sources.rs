@@ -1,6 +1,7 @@
 //! Where a setting's text comes from: flag > environment > file > default.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt, fs,
@@ -78,7 +79,7 @@ impl Sources {
         match read(text) {
             Ok(value) => value,
             Err(error) => {
-                let violation = format!("{} {text:?}: {error}", place(key, source));
+                let violation = format!("{} {:?}: {error}", place(key, source), without_user(text));
                 self.refuse(key, violation);
                 read(key.default_text()).expect("a default can be read")
             }
@@ -104,6 +105,14 @@ impl Sources {
         } else {
             Err(InvalidSettings(self.violations))
         }
+    }
+}
+
+/// The text without what stands before an `@` in a URL: that may be a password.
+fn without_user(text: &str) -> Cow<'_, str> {
+    match text.split_once("://").zip(text.rsplit_once('@')) {
+        Some(((scheme, _), (_, host))) => format!("{scheme}://…@{host}").into(),
+        None => text.into(),
     }
 }
 

@@ -225,6 +225,11 @@ fn tokens_need_an_issuer_and_organisations_and_may_be_listened_for_anywhere() {
         ("--issuer", "sts.example.no", "must be a URL"),
         ("--organisations", "http://registry.example.no", "http:// is for loopback only"),
         ("--organisations", "ftp://registry.example.no", "must begin with https://"),
+        (
+            "--organisations",
+            "https://u:word@registry.example.no",
+            "\"https://…@registry.example.no\"",
+        ),
         ("--public-url", "notifications.example.no", "must be a URL"),
         ("--public-url", "https://a/?x", "without query"),
         ("--audience", "", "must be visible ASCII"),

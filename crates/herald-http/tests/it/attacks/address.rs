@@ -15,6 +15,7 @@ const TARGET: &str = "/notifications?HerIds=100&Offset=0";
 const HTU: &str = "http://api.example.no/notifications";
 const OK: StatusCode = StatusCode::OK;
 const REFUSED: StatusCode = StatusCode::UNAUTHORIZED;
+const INVALID: StatusCode = StatusCode::BAD_REQUEST;
 
 #[tokio::test]
 async fn the_htu_is_held_against_the_host_that_the_call_names() {
@@ -35,14 +36,15 @@ async fn the_htu_is_held_against_the_host_that_the_call_names() {
         (&["host: [::1]:8080"], "http://[::1]:8080/notifications", OK),
         (&["host: evil.example.no"], HTU, REFUSED),
         (&["host: api.example.no.evil.example.no"], HTU, REFUSED),
-        (&["host: evil@api.example.no"], HTU, REFUSED),
-        (&["host: api.example.no/notifications?"], HTU, REFUSED),
+        (&["host: evil@api.example.no"], HTU, INVALID),
+        (&["host: api.example.no/notifications?"], HTU, INVALID),
+        (&["host: api.example.no/x"], "http://api.example.no/x/notifications", INVALID),
         (&["host: "], HTU, REFUSED),
         (&[], HTU, REFUSED),
-        (&["host: api.example.no", "host: evil.example.no"], HTU, REFUSED),
-        (&["host: evil.example.no", "host: api.example.no"], HTU, REFUSED),
-        (&["host: api.example.no", "host: api.example.no"], HTU, REFUSED),
-        (&["host: api.example.no, evil.example.no"], HTU, REFUSED),
+        (&["host: api.example.no", "host: evil.example.no"], HTU, INVALID),
+        (&["host: evil.example.no", "host: api.example.no"], HTU, INVALID),
+        (&["host: api.example.no", "host: api.example.no"], HTU, INVALID),
+        (&["host: api.example.no, evil.example.no"], HTU, INVALID),
         (&["host: api.example.no"], "https://api.example.no/notifications", REFUSED),
     ] {
         let given = Raw::poll(&reader, TARGET, htu, lines).status(&guarded).await;
@@ -171,7 +173,7 @@ async fn behind_a_proxy_the_public_url_counts_and_the_host_does_not() {
         let setup = Setup { public_url: Some(public_url), ..Setup::default() };
         let guarded = Guarded::start_with(setup).await;
         let reader = guarded.reader();
-        for lines in [&["host: 10.0.0.7:8080"][..], &["host: a", "host: b"], &[]] {
+        for lines in [&["host: 10.0.0.7:8080"][..], &["host: a"], &[]] {
             for (htu, status) in [
                 ("https://api.example.no/msh/notifications", OK),
                 ("HTTPS://API.EXAMPLE.NO:443/msh/notifications", OK),

@@ -148,7 +148,6 @@ async fn a_proof_brings_a_public_key_and_it_is_the_tokens() {
     };
     for (name, value) in [
         ("d", json!("AAAA")),
-        ("d", json!(null)),
         ("d", json!("")),
         ("k", json!("AAAA")),
         ("kty", json!("oct")),

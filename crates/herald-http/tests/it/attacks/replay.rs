@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     auth::assert_refused,
-    guarded::{Caller, Guarded},
+    guarded::{Caller, Guarded, Setup},
     herald::{EVENT_STREAM, Herald, answer},
 };
 
@@ -94,4 +94,22 @@ async fn of_fifty_who_send_the_same_proof_at_once_one_is_let_in() {
         assert_eq!(count(StatusCode::OK), 1, "{statuses:?}");
         assert_eq!(count(StatusCode::UNAUTHORIZED), 49, "{statuses:?}");
     }
+}
+
+#[tokio::test]
+async fn a_recorded_call_sent_again_and_again_uses_up_nothing_of_its_clients_limit() {
+    // Two at once, and then one a second: the burst of this limit.
+    let setup = Setup { client_requests_per_second: 1, ..Setup::default() };
+    let guarded = Guarded::start_with(setup).await;
+    let reader = guarded.reader();
+    let proof = reader.proof("GET", &guarded.url("/notifications"));
+    assert_eq!(guarded.poll_with(&reader, &proof).await.status, StatusCode::OK);
+    for _ in 0..20 {
+        let again = guarded.poll_with(&reader, &proof).await;
+        assert_refused(&again, "invalid_dpop_proof", "used before");
+    }
+    assert_eq!(guarded.poll(&reader, "HerIds=100&Offset=0").await.status, StatusCode::OK);
+    let too_many = guarded.poll(&reader, "HerIds=100&Offset=0").await;
+    assert_eq!(too_many.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(too_many.header("retry-after").parse::<u64>().unwrap() >= 1);
 }
