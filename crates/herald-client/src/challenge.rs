@@ -20,6 +20,11 @@ pub(crate) struct Challenge {
     description: Option<String>,
     /// By how many seconds this machine's clock is ahead of the server's, if that is more than a few.
     pub(crate) clock_ahead: Option<i64>,
+    /// The server has taken tokens of this client, and may take this or another one soon.
+    pub(crate) may_pass: bool,
+    /// The next call has another token.
+    #[cfg(feature = "helseid")]
+    pub(crate) is_token_replaced: bool,
 }
 
 impl Challenge {

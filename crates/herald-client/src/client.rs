@@ -273,7 +273,7 @@ impl Client {
         #[cfg(feature = "helseid")]
         if let Err(error) = &outcome
             && self.session.is_some()
-            && error.refuses_token()
+            && error.has_another_token()
         {
             return call().await;
         }
@@ -351,12 +351,15 @@ async fn retrying<T, F: Future<Output = Result<T, Error>>>(
     }
 }
 
-async fn refusal(answer: Response) -> Error {
+async fn refusal(mut answer: Response) -> Error {
     let status = answer.status();
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| retry::retry_after(text, SystemTime::now()));
-    let challenge = (status == StatusCode::UNAUTHORIZED)
-        .then(|| Challenge::read(answer.headers(), SystemTime::now()));
+    let challenge = (status == StatusCode::UNAUTHORIZED).then(|| {
+        // With credentials it has been read.
+        let read = answer.extensions_mut().remove();
+        read.unwrap_or_else(|| Challenge::read(answer.headers(), SystemTime::now()))
+    });
     let body = tokio::time::timeout(PROBLEM_TIMEOUT, read_body(answer, PROBLEM_BYTES_MAX)).await;
     let problem = body.ok().and_then(Result::ok).and_then(|body| Problem::parse(&body));
     Error::Refused(Box::new(Refusal { status, retry_after, problem, challenge }))

@@ -126,7 +126,8 @@ pub enum UndecodableSource {
 }
 
 impl Error {
-    /// Whether the same call may succeed later: transport errors, ended streams, 408, 429 and 5xx.
+    /// Whether the same call may succeed later: transport errors, ended streams, 408, 429 and 5xx; and for two minutes a 401
+    /// that means the token, where a call of a client with credentials has succeeded before.
     ///
     /// Everything else (204, other statuses, a wrong content type, undecodable data, another history) stays as it is
     /// until somebody has looked.
@@ -164,6 +165,13 @@ impl Error {
         let Self::Refused(refusal) = self else { return false };
         refusal.challenge.as_ref().is_some_and(Challenge::refuses_token)
     }
+
+    /// Whether the same call, made at once, would be made with another token than the refused one.
+    #[cfg(feature = "helseid")]
+    pub(crate) fn has_another_token(&self) -> bool {
+        let Self::Refused(refusal) = self else { return false };
+        refusal.challenge.as_ref().is_some_and(|challenge| challenge.is_token_replaced)
+    }
 }
 
 /// What the HTTP library said; which library that is may change.
@@ -200,7 +208,7 @@ impl Refusal {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        is_retryable(self.status)
+        is_retryable(self.status) || self.challenge.as_ref().is_some_and(|it| it.may_pass)
     }
 }
 

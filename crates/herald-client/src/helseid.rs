@@ -6,6 +6,7 @@
 //!           └ token and a proof of its own on each request (RFC 9449)
 //! ```
 
+mod admission;
 mod error;
 mod issuer;
 mod nonce;
@@ -18,6 +19,7 @@ use herald_auth::PrivateKey;
 use reqwest::Url;
 
 pub use self::{
+    admission::TOKEN_REFUSED_MAX,
     error::{SignInError, SignInFailure},
     issuer::{DISCOVERY_AGE_MAX, ISSUER_ANSWER_BYTES_MAX, SIGN_IN_TIMEOUT},
     nonce::{NONCE_BYTES_MAX, NONCE_RETRIES_MAX},

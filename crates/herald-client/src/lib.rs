@@ -85,7 +85,7 @@ pub use error::{
 pub use helseid::{
     DISCOVERY_AGE_MAX, HelseId, ISSUER_ANSWER_BYTES_MAX, NONCE_BYTES_MAX, NONCE_RETRIES_MAX,
     SIGN_IN_TIMEOUT, SignInError, SignInFailure, TOKEN_LIFETIME_ASSUMED, TOKEN_LIFETIME_MAX,
-    TOKEN_RENEWAL_MARGIN, TOKEN_USE_MARGIN,
+    TOKEN_REFUSED_MAX, TOKEN_RENEWAL_MARGIN, TOKEN_USE_MARGIN,
 };
 pub use notification::{Fields, Notification, Undecodable};
 pub use notifications::{Event, Notifications, Status};

@@ -41,13 +41,18 @@ impl Session {
 
     /// Waits until there is a token.
     pub(crate) async fn sign_in(&self) -> Result<(), Error> {
-        self.tokens.token().await?;
+        self.token().await?;
         Ok(())
+    }
+
+    async fn token(&self) -> Result<Arc<Token>, Error> {
+        let token = self.tokens.token().await;
+        token.inspect_err(|_| self.tokens.interrupted()).map_err(Error::from)
     }
 
     /// Sends a request with token and proof, and again if the server asks for a nonce.
     ///
-    /// An answer that refuses the token is handed on like any other; the next call waits for a new token.
+    /// An answer that refuses the token is handed on like any other, and its [`Challenge`] with it.
     pub(crate) async fn send(
         &self,
         http: &reqwest::Client,
@@ -57,22 +62,34 @@ impl Session {
         let mut nonce = self.nonce.newest();
         let mut retries = 0;
         loop {
-            let token = self.tokens.token().await?;
+            let token = self.token().await?;
             let signed = self.sign(&request, &token, nonce.as_deref())?;
-            let answer = http.execute(signed).await.map_err(transport)?;
+            let answer = http.execute(signed).await;
+            let mut answer =
+                answer.inspect_err(|_| self.tokens.interrupted()).map_err(transport)?;
             let asked_for = self.nonce.keep(answer.headers());
             if answer.status() != StatusCode::UNAUTHORIZED {
+                if answer.status().is_success() {
+                    self.tokens.let_in();
+                } else {
+                    self.tokens.interrupted();
+                }
                 return Ok(answer);
             }
-            let challenge = Challenge::read(answer.headers(), SystemTime::now());
+            let mut challenge = Challenge::read(answer.headers(), SystemTime::now());
             if challenge.asks_for_nonce() && asked_for.is_some() && retries < NONCE_RETRIES_MAX {
                 retries += 1;
                 nonce = asked_for;
                 continue;
             }
             if challenge.refuses_token() {
-                self.tokens.refuse(&token);
+                let refused = self.tokens.refuse(&token);
+                challenge.may_pass = refused.may_pass;
+                challenge.is_token_replaced = refused.is_replaced;
+            } else {
+                self.tokens.interrupted();
             }
+            answer.extensions_mut().insert(challenge);
             return Ok(answer);
         }
     }

@@ -18,7 +18,7 @@ use futures_util::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::SignInError;
+use super::{SignInError, admission::Admission};
 use crate::retry::{Backoff, WAIT_MAX};
 
 /// A token is renewed when a fifth of its lifetime is left, or so much if that is less; up to half of it later at random, so
@@ -88,10 +88,19 @@ struct State {
     backoff: Backoff,
     /// How the last renewal failed, and until when nobody asks again.
     failed: Option<(SignInError, Instant)>,
+    admission: Admission,
 }
 
 type Outcome = Result<Arc<Token>, SignInError>;
 type Renewal = Shared<oneshot::Receiver<Outcome>>;
+
+/// What a refusal of a token leads to.
+pub(super) struct Refused {
+    /// It may be taken later.
+    pub(super) may_pass: bool,
+    /// The next call has another.
+    pub(super) is_replaced: bool,
+}
 
 enum Found {
     Outcome(Outcome),
@@ -119,9 +128,27 @@ impl Tokens {
         }
     }
 
-    /// Says that a server did not take this token; the next call waits for another.
-    pub(super) fn refuse(&self, refused: &Arc<Token>) {
-        self.0.state().token.take_if(|token| Arc::ptr_eq(token, refused));
+    /// Says that a call has succeeded.
+    pub(super) fn let_in(&self) {
+        self.0.state().admission.let_in();
+    }
+
+    /// Says that a call has failed, and not for its token.
+    pub(super) fn interrupted(&self) {
+        self.0.state().admission.interrupted();
+    }
+
+    /// Says that a server did not take this token; the next call waits for another, unless that was tried just now.
+    pub(super) fn refuse(&self, refused: &Arc<Token>) -> Refused {
+        let (random, now) = (self.0.issuer.random(), Instant::now());
+        let mut state = self.0.state();
+        let may_pass = state.admission.refused(now);
+        let is_newest = state.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused));
+        if is_newest && state.admission.replaces(random, now) {
+            state.token = None;
+        }
+        let is_replaced = !state.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused));
+        Refused { may_pass, is_replaced }
     }
 
     fn find(&self, now: Instant) -> Found {

@@ -4,7 +4,10 @@ mod calls;
 mod issuer;
 mod secrets;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use herald_auth::{Address, Algorithm, Call, KeySet, PrivateKey, Proof, ProofRules};
 use herald_client::{Client, HelseId};
@@ -170,4 +173,11 @@ fn calls(server: &Script) -> Vec<(String, Proof)> {
 
 fn tokens_of(server: &Script) -> Vec<String> {
     calls(server).into_iter().map(|(token, _)| token).collect()
+}
+
+/// Moves the clock while nothing is under way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

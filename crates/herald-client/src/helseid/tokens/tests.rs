@@ -262,6 +262,42 @@ async fn a_token_that_was_refused_is_renewed_once_whoever_says_so() {
     assert_eq!(log.asked(), [0, 0]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_refused_one_after_another_are_replaced_with_the_usual_waits() {
+    let (tokens, log) = tokens(1.0, []);
+    for _ in 0..30 * 100 {
+        // Two calls of many, each with its own idea of when to try again.
+        for _ in 0..2 {
+            let token = tokens.token().await.unwrap();
+            let is_replaced = tokens.refuse(&token).is_replaced;
+            assert_eq!(is_replaced, token.text != text(&tokens).await);
+        }
+        pass(10).await;
+    }
+    assert_eq!(log.asked(), [0, 0, 500, 1500, 3500, 7500, 15_500]);
+    tokens.let_in();
+    let token = tokens.token().await.unwrap();
+    assert!(tokens.refuse(&token).is_replaced, "after a success at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_may_pass_for_two_minutes_after_a_success() {
+    let (tokens, _) = tokens(1.0, []);
+    let may_pass = async |millis| {
+        pass(millis).await;
+        let token = tokens.token().await.unwrap();
+        tokens.refuse(&token).may_pass
+    };
+    assert!(!may_pass(0).await, "it never was");
+    tokens.let_in();
+    assert!(may_pass(0).await && may_pass(119_999).await);
+    assert!(!may_pass(1).await);
+    tokens.interrupted();
+    assert!(may_pass(0).await && may_pass(119_999).await);
+    tokens.let_in();
+    assert!(may_pass(1).await && !may_pass(120_000).await);
+}
+
 #[test]
 fn a_renewal_that_ended_with_its_runtime_is_begun_again_on_another() {
     let runtime = || {

@@ -4,8 +4,20 @@ use super::*;
 use crate::challenge::Challenge;
 
 fn refused() -> Try {
-    let (status, challenge) = (StatusCode::UNAUTHORIZED, Some(Challenge::default()));
-    let refusal = Refusal { status, retry_after: None, problem: None, challenge };
+    refused_with(Challenge::default(), None)
+}
+
+/// By a server that has let this client in before.
+fn refused_for_now(retry_after: Option<u64>) -> Try {
+    let mut challenge = Challenge::default();
+    challenge.may_pass = true;
+    refused_with(challenge, retry_after)
+}
+
+fn refused_with(challenge: Challenge, retry_after: Option<u64>) -> Try {
+    let (status, challenge) = (StatusCode::UNAUTHORIZED, Some(challenge));
+    let retry_after = retry_after.map(Duration::from_secs);
+    let refusal = Refusal { status, retry_after, problem: None, challenge };
     Try::Fails(Error::Refused(Box::new(refusal)))
 }
 
@@ -69,6 +81,29 @@ async fn a_token_that_is_refused_is_replaced_at_once_and_once() {
     let error = test.error().await;
     assert!(error.to_string().contains("401"), "{error}");
     assert_eq!(test.opened(), [(0, 5), (0, 5), (500, 6), (500, 6)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_may_be_taken_soon_are_tried_again_with_the_usual_waits_and_that_is_said() {
+    let refusals = [None, None, None, Some(7), None].map(refused_for_now);
+    let good = opens(&[SIX], Then::Silence);
+    let mut test = test(refusals.into_iter().chain([good]), []);
+    let mut said = Vec::new();
+    loop {
+        match test.run.next().await.unwrap() {
+            Output::Status(Status::Waiting { error, .. }) => said.push(error.to_string()),
+            Output::Notification(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(said, ["the server answered 401 Unauthorized"; 4]);
+    let times: Vec<_> = test.opened().into_iter().map(|(time, _)| time).collect();
+    assert_eq!(times, [0, 0, 500, 1500, 10_500, 14_500]);
+    assert_eq!(test.polled(), []);
+
+    let tries = [refused_for_now(None), refused_for_now(None), refused()];
+    let error = self::test(tries, []).error().await;
+    assert!(error.to_string().contains("401") && !error.is_retryable(), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

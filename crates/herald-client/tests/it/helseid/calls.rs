@@ -3,11 +3,12 @@
 use futures_util::future::join_all;
 use herald_client::{
     Client, Cursor, Error, Event, NONCE_RETRIES_MAX, Notifications, SettingsError, Status,
+    TOKEN_REFUSED_MAX,
     types::{Draft, NotificationType, PageLimit},
 };
 use uuid::Uuid;
 
-use super::{Issuer, answer, calls, token, tokens_of, usual, write};
+use super::{Issuer, answer, calls, pass, token, tokens_of, usual, write};
 use crate::{
     her_ids, offset,
     script::{Script, connected, event, object, page, wait_for_close},
@@ -68,25 +69,48 @@ async fn a_hundred_calls_at_once_have_one_token_and_a_hundred_proofs() {
 }
 
 #[tokio::test]
-async fn a_401_is_answered_with_a_new_token_at_once_and_a_second_one_is_final() {
+async fn who_was_never_let_in_is_answered_once_more_with_a_new_token_and_then_no_more() {
+    for headers in [EXPIRED, "", "www-authenticate: Bearer\r\n"] {
+        let issuer = Issuer::start(usual);
+        let server = Script::start(move |_, _, stream| write(stream, unauthorized(headers)));
+        let error = append(&issuer.client(&server)).await.unwrap_err();
+        assert!(error.to_string().starts_with("the server answered 401"), "{error}");
+        assert!(!error.is_retryable());
+        assert_eq!(tokens_of(&server), ["token-0", "token-1"]);
+        assert_eq!(server.requests()[0].body, server.requests()[1].body);
+    }
+}
+
+#[tokio::test]
+async fn who_was_let_in_before_is_answered_at_once_and_then_with_the_usual_waits() {
     // A server that says nothing of its reasons means the token, too.
     for headers in [EXPIRED, "", "www-authenticate: Bearer\r\n"] {
         let issuer = Issuer::start(usual);
         let server = Script::start(move |number, request, stream| match number {
-            0 => write(stream, unauthorized(headers)),
-            1 if request.target().starts_with("GET") => write(stream, page("200 OK", "", &[])),
-            1 => write(stream, page("201 Created", "", &["{}".into()])),
-            _ => write(stream, unauthorized(headers)),
+            1 => write(stream, page("200 OK", "", &[])),
+            4 => write(stream, page("201 Created", "", &["{}".into()])),
+            _ if request.target().starts_with("GET") || number < 6 => {
+                write(stream, unauthorized(headers));
+            }
+            _ => write(stream, unauthorized("www-authenticate: DPoP error=invalid_dpop_proof\r\n")),
         });
         let client = issuer.client(&server);
         poll(&client).await.unwrap();
         assert_eq!(tokens_of(&server), ["token-0", "token-1"]);
+        append(&client).await.unwrap();
+        assert_eq!(tokens_of(&server)[2..4], ["token-1", "token-2"]);
+        assert_eq!(server.requests()[2].body, server.requests()[4].body);
 
         let error = append(&client).await.unwrap_err();
-        assert!(error.to_string().starts_with("the server answered 401"), "{error}");
+        assert!(error.to_string().contains("invalid_dpop_proof"), "{error}");
         assert!(!error.is_retryable());
-        assert_eq!(tokens_of(&server)[2..], ["token-1", "token-2"]);
-        assert_eq!(server.requests()[2].body, server.requests()[3].body);
+
+        let before = server.requests().len();
+        let error = poll(&client).await.unwrap_err();
+        assert!(error.to_string().starts_with("the server answered 401"), "{error}");
+        assert!(error.is_retryable(), "who goes on polling may go on");
+        let tries = server.requests().len() - before;
+        assert!((4..=8).contains(&tries), "three times more: {tries}");
     }
 }
 
@@ -185,6 +209,60 @@ async fn a_stream_ends_for_good_when_a_new_token_is_refused_too() {
     };
     assert!(error.to_string().contains("401 Unauthorized: invalid_token"), "{error}");
     assert_eq!(tokens_of(&server), ["token-0", "token-1"]);
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_when_the_server_does_not_know_the_issuers_new_key_yet() {
+    let issuer = Issuer::start(usual);
+    let server = Script::start(|number, request, stream| {
+        if (1..4).contains(&number) {
+            return write(stream, unauthorized(EXPIRED));
+        }
+        write(stream, connected("") + &event(request.after() + 1));
+        if number == 4 {
+            wait_for_close(stream);
+        }
+    });
+    let mut notifications = issuer.client(&server).notifications(crate::cursor(7..=7, 5));
+    let (mut offsets, mut said) = (Vec::new(), Vec::new());
+    while offsets.len() < 2 {
+        match notifications.next().await.unwrap() {
+            Event::Notification(notification) => offsets.push(notification.offset().get()),
+            Event::Status(Status::Waiting { error, .. }) => said.push(error.to_string()),
+            _ => {}
+        }
+    }
+    assert_eq!(offsets, [6, 7]);
+    let told = "the server answered 401 Unauthorized: invalid_token: The token is not accepted.";
+    assert_eq!(said, ["the server ended the stream", told, told]);
+    assert!(issuer.counts().1 <= 4);
+}
+
+#[tokio::test]
+async fn a_stream_ends_for_good_when_tokens_are_refused_for_two_minutes() {
+    let issuer = Issuer::start(usual);
+    let server = Script::start(|number, _, stream| match number {
+        0 => write(stream, connected("") + &event(6)),
+        _ => write(stream, unauthorized(EXPIRED)),
+    });
+    let mut notifications = issuer.client(&server).notifications(crate::cursor(7..=7, 5));
+    let mut said = 0;
+    let error = loop {
+        match notifications.next().await {
+            Ok(Event::Status(Status::Waiting { error, .. }))
+                if error.to_string().contains("401") =>
+            {
+                said += 1;
+                // Waits are what the clock is moved over, too.
+                pass(TOKEN_REFUSED_MAX).await;
+            }
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("401 Unauthorized: invalid_token"), "{error}");
+    assert!(!error.is_retryable());
+    assert_eq!((said, server.requests().len()), (1, 4));
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use herald_client::{
 };
 
 use super::{
-    Issuer, JSON, KEYS, answer, calls, discovery, json, refusal, token, tokens_of, usual, write,
+    Issuer, JSON, KEYS, answer, calls, discovery, json, pass, refusal, token, tokens_of, usual,
+    write,
 };
 use crate::{
     her_ids, offset,
@@ -301,13 +302,6 @@ async fn a_discovery_document_that_cannot_be_trusted_is_refused() {
     let issuer = Issuer::with(|_| answer("404 Not Found", "", ""), usual);
     let (error, text) = error_of(&issuer).await;
     assert!(text.ends_with("the issuer answered 404 Not Found") && !error.is_retryable(), "{text}");
-}
-
-/// Moves the clock while nothing is under way.
-async fn pass(time: Duration) {
-    tokio::time::pause();
-    tokio::time::advance(time).await;
-    tokio::time::resume();
 }
 
 #[tokio::test]
