@@ -55,13 +55,16 @@ impl Challenge {
         !matches!(self.error.as_deref(), Some("use_dpop_nonce" | "invalid_dpop_proof"))
     }
 
-    /// Writes code and description, the description unless it is `text`, which follows anyway.
+    /// Writes code and description, the description unless `text`, which follows anyway, begins with it.
     pub(crate) fn write_beside(
         &self,
         text: Option<&str>,
         f: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
-        let description = self.description.as_deref().filter(|it| Some(*it) != text);
+        // A detail is told as it came; the description has been tamed and may be cut.
+        let text = text.map(tamed).unwrap_or_default();
+        let is_said = |it: &str| text.starts_with(it.strip_suffix('…').unwrap_or(it));
+        let description = self.description.as_deref().filter(|it| !is_said(it));
         for part in [self.error.as_deref(), description].into_iter().flatten() {
             write!(f, ": {part}")?;
         }

@@ -341,6 +341,10 @@ pub const SOURCE_SYSTEM_CHARS_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+
     use super::*;
 
     fn refusal(status: u16, body: &str) -> Error {
@@ -369,6 +373,29 @@ mod tests {
         );
         let plain = r#"{"title":"Forbidden","detail":null,"validationErrors":null}"#;
         assert_eq!(refusal(403, plain).to_string(), "the server answered 403 Forbidden: Forbidden");
+    }
+
+    #[test]
+    fn a_challenge_is_told_before_the_detail_and_nothing_twice() {
+        let told = |description: &str, detail: &str| {
+            let value =
+                format!("DPoP error=\"invalid_token\", error_description=\"{description}\"");
+            let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value.parse().unwrap())]);
+            let problem = Problem { detail: Some(detail.to_owned()), ..Problem::default() };
+            let challenge = Some(Challenge::read(&headers, SystemTime::now()));
+            let status = StatusCode::UNAUTHORIZED;
+            Refusal { status, retry_after: None, problem: Some(problem), challenge }.to_string()
+        };
+        let begin = "the server answered 401 Unauthorized: invalid_token: ";
+        for (description, detail, text) in [
+            ("It ran out.", "It ran out.", "It ran out."),
+            ("It ran out.", "It ran out. Explanation: 5 s.", "It ran out. Explanation: 5 s."),
+            ("It ran out.", "Sign in.", "It ran out.: Sign in."),
+        ] {
+            assert_eq!(told(description, detail), format!("{begin}{text}"));
+        }
+        let long = "word ".repeat(100);
+        assert_eq!(told(&long, &long), format!("{begin}{long}"));
     }
 
     #[test]
