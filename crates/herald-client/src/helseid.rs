@@ -68,6 +68,10 @@ impl HelseId {
         if client_id.trim().is_empty() || client_id.contains(char::is_control) {
             return Err(SettingsError::ClientId);
         }
+        if is_encrypted(key) {
+            let why = "it is encrypted and must be decrypted first (openssl pkey -in … -out …)";
+            return Err(SettingsError::Key { why: why.to_owned() });
+        }
         let key = key.parse::<PrivateKey>();
         let key = key.map_err(|error| SettingsError::Key { why: error.to_string() })?;
         let scope = Self::READ_SCOPE.to_owned();
@@ -88,6 +92,12 @@ impl HelseId {
         }
         Ok(self.scope.clone())
     }
+}
+
+/// Whether a PEM asks for a password: in PKCS#8, or as OpenSSL wrote keys before.
+fn is_encrypted(key: &str) -> bool {
+    key.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || key.lines().any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
 }
 
 fn parse_issuer(text: &str) -> Result<Url, SettingsError> {
@@ -164,6 +174,20 @@ mod tests {
             let error = HelseId::new("http://127.0.0.1", "journal", key).unwrap_err();
             assert!(matches!(error, SettingsError::Key { .. }), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_is_said_to_be_encrypted() {
+        let old = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nhunter2";
+        for key in [
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nhunter2\n-----END ENCRYPTED PRIVATE KEY-----",
+            &format!("-----BEGIN RSA PRIVATE KEY-----\n{old}\n-----END RSA PRIVATE KEY-----\n"),
+            &format!("-----BEGIN EC PRIVATE KEY-----\r\n{old}\r\n-----END EC PRIVATE KEY-----"),
+        ] {
+            let error = HelseId::new("http://127.0.0.1", "journal", key).unwrap_err().to_string();
+            assert!(error.contains("it is encrypted and must be decrypted first"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

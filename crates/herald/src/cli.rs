@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser, ValueParser},
 };
 use herald_auth::Algorithm;
-use herald_client::Client;
+use herald_client::{Client, SettingsError};
 use herald_issuer::{LIFETIME_MAX, TokenKind};
 use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
 use uuid::Uuid;
@@ -96,24 +95,34 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// Whether there is anything to sign in with.
+    pub(crate) fn signs_in(&self) -> bool {
+        self.helseid.is_given()
+    }
+
     /// A client of that server that asks for `scope` where tokens are needed, or wrong usage.
     pub(crate) fn client(&self, scope: &str) -> anyhow::Result<Client> {
         let mut builder = Client::builder(&self.url, &self.source_system);
         if let Some(path) = &self.ca_cert {
-            builder = builder.trust(&read(path)?);
+            builder = builder.trust(&read("--ca-cert", path)?);
         }
         if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
-            builder = builder.identity(&read(certificate)?, &read(key)?);
+            let certificate = read("--client-cert", certificate)?;
+            builder = builder.identity(&certificate, &read("--client-key", key)?);
         }
         if let Some(helseid) = self.helseid.read(scope)? {
             builder = builder.credentials(helseid);
         }
-        builder.build().map_err(|error| WrongUsage(error.to_string()).into())
+        builder.build().map_err(|error| match error {
+            SettingsError::Scope => WrongUsage(format!("--helseid-scope: {error}")).into(),
+            error => WrongUsage(error.to_string()).into(),
+        })
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("could not read {}", path.display()))
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, WrongUsage> {
+    let wrong = |error| WrongUsage(format!("{flag} {}: {error}", path.display()));
+    std::fs::read(path).map_err(wrong)
 }
 
 /// Append notifications: one from flags, or many as NDJSON from a file or stdin.

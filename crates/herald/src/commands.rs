@@ -13,20 +13,21 @@ mod stream;
 
 use std::{future::Future, process::ExitCode};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use herald_client::{CheckpointError, ConsumerError, Error};
 
 use crate::{
     cli::{Command, DemoArgs, DevCommand, LogCommand},
-    logging, output,
+    credentials, logging, output,
 };
 
 /// Runs one command to its end.
 pub(crate) fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Serve(args) => return serve::run(&args),
-        Command::Append(args) => client(append::run(args)),
-        Command::Poll(args) => client(poll::run(args)),
-        Command::Stream(args) => client(stream::run(args)),
+        Command::Append(args) => client(args.server.signs_in(), append::run(args)),
+        Command::Poll(args) => client(args.server.signs_in(), poll::run(args)),
+        Command::Stream(args) => client(args.server.signs_in(), stream::run(args)),
         Command::Demo(args) => demo(args),
         Command::Log(LogCommand::Check(args)) => log_check::run(&args),
         Command::Dev(DevCommand::Issuer(args)) => dev::issuer::run(*args),
@@ -40,14 +41,27 @@ pub(crate) fn run(command: Command) -> ExitCode {
 }
 
 /// Runs a client command. One thread is enough for it, and a write to a stdout that nobody reads must not keep the process.
-fn client(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn client(signs_in: bool, command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let filter = logging::filter("warn").context("a filter")?;
     logging::start(logging::Format::Text, filter);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("could not start")?;
     let outcome = runtime.block_on(command);
     runtime.shutdown_background();
-    outcome
+    outcome.map_err(|error| match is_unauthorized(&error) && !signs_in {
+        true => anyhow!("{error:#}; {}", credentials::ASK),
+        false => error,
+    })
+}
+
+/// Whether the server asked who is calling.
+fn is_unauthorized(error: &anyhow::Error) -> bool {
+    let of_consumer = || match error.downcast_ref()? {
+        ConsumerError::<CheckpointError>::Client(error) => Some(error),
+        _ => None,
+    };
+    let refused = error.downcast_ref().or_else(of_consumer);
+    matches!(refused, Some(Error::Refused(refusal)) if refusal.status.as_u16() == 401)
 }
 
 /// Runs the demo, whose server should not wait for its client.

@@ -87,13 +87,24 @@ pub(crate) fn has_viewer() -> bool {
     io::stderr().is_terminal()
 }
 
+/// The command that was given, whose usage is told.
+fn command() -> clap::Command {
+    let mut command = crate::cli::Cli::command();
+    command.build();
+    for name in std::env::args_os().skip(1) {
+        let Some(given) = command.find_subcommand(&name) else { break };
+        command = given.clone();
+    }
+    command
+}
+
 /// Says what went wrong and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<StdoutClosed>() {
         return ExitCode::SUCCESS;
     }
     if let Some(WrongUsage(what)) = error.downcast_ref() {
-        let _ = crate::cli::Cli::command().error(ErrorKind::ValueValidation, what).print();
+        let _ = command().error(ErrorKind::ValueValidation, what).print();
         return 2.into();
     }
     let red = AnsiColor::Red.on_default().bold();

@@ -134,23 +134,70 @@ fn half_of_the_credentials_are_wrong_usage() {
     let args = command("poll --offset 5", &[]);
     let ended = run_with_variables(&args, &[("HERALD_HELSEID_KEY", KEY)]);
     assert!(ended.code == 2 && !ended.stderr.contains("5yCj5cnL"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("(HERALD_HELSEID_KEY is set)"), "{}", ended.stderr);
+    let variables = [("HERALD_HELSEID_KEY", KEY), ("HERALD_HELSEID_SCOPE", "x")];
+    for (variables, told) in [
+        (&variables[1..], "and --helseid-key-file (HERALD_HELSEID_SCOPE is set)"),
+        (&variables, "client-id (HERALD_HELSEID_KEY and HERALD_HELSEID_SCOPE are set)"),
+    ] {
+        let ended = run_with_variables(&args, variables);
+        assert!(ended.code == 2 && ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_401_without_credentials_says_which_flags_to_give() {
+    let server = Script::start(|_, _, stream| {
+        let headers = "www-authenticate: DPoP algs=\"ES256\"\r\n";
+        write(stream, answer("401 Unauthorized", headers, r#"{"detail":"Who is calling?"}"#));
+    });
+    let issuer = issuer();
+    let told = "the server answered 401 Unauthorized: Who is calling?";
+    let hint = "; give --helseid-issuer, --helseid-client-id and --helseid-key-file to sign in";
+    let key = Key::with(KEY, 0o600);
+    let who = ["--helseid-issuer", &issuer.url, "--helseid-client-id", "journal"];
+    let credentials = [&who[..], &["--helseid-key-file", key.path()]].concat();
+    for line in [
+        "poll --offset 5",
+        "poll --offset 5 --follow-pages",
+        "stream --offset 5",
+        "stream --from-now",
+        DRAFT,
+    ] {
+        for (flags, ends) in [(&[][..], format!("{told}{hint}")), (&credentials, told.to_owned())] {
+            let ended = run(&command(line, &[&["--url", &server.url], flags].concat()));
+            assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{line}: {}", ended.stderr);
+            assert!(ended.last_word().ends_with(&ends), "{line}: {}", ended.stderr);
+        }
+    }
 }
 
 #[test]
 fn credentials_that_cannot_be_used_are_wrong_usage_and_named() {
-    let (key, broken) = (Key::with(KEY, 0o600), Key::with("hunter2", 0o600));
+    let (key, broken) = (Key::with(KEY, 0o600), Key::with("hunter2", 0o644));
+    let encrypted =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nhunter2\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = Key::with(encrypted, 0o600);
     let good = ["--helseid-key-file", key.path()];
     for (flags, told) in [
         (&["--helseid-key-file", "/no/such/file"][..], "--helseid-key-file /no/such/file: No such"),
         (&["--helseid-key-file", "/"], "--helseid-key-file /: Is a directory"),
         (&["--helseid-key-file", broken.path()], "key: it is neither a private JWK nor PEM"),
         (&[good[0], good[1], "--url", "http://herald.example"], "https:// unless it is on this"),
-        (&[good[0], good[1], "--helseid-scope", " "], "a scope is one or more words"),
+        (
+            &[good[0], good[1], "--helseid-scope", " "],
+            "--helseid-scope: a scope is one or more words",
+        ),
+        (
+            &["--helseid-key-file", encrypted.path()],
+            "key: it is encrypted and must be decrypted first",
+        ),
     ] {
         let ended = poll(flags);
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{flags:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(told), "{}", ended.stderr);
         assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("warning"), "what is no key is nobody's: {}", ended.stderr);
     }
     for (name, value) in
         [("--helseid-issuer", "http://issuer.example"), ("--helseid-client-id", " ")]
@@ -188,7 +235,7 @@ fn a_key_file_that_others_may_read_or_change_is_warned_of() {
         let who = ["--helseid-client-id", "journal", "--helseid-key-file", key.path()];
         let ended = run(&command("poll --offset 5", &[&flags[..], &who].concat()));
         assert_eq!(ended.code, 0, "{}", ended.stderr);
-        let warning = format!("others than its owner may read or change {}", key.path());
+        let warning = format!("warning: others than its owner may read or change {}", key.path());
         assert_eq!(ended.stderr.contains(&warning), is_warned_of, "{mode:o}: {}", ended.stderr);
     }
 }

@@ -88,6 +88,33 @@ fn wrong_usage_is_exit_code_2_and_is_said_on_stderr() {
 }
 
 #[test]
+fn files_that_cannot_be_read_are_wrong_usage_and_named() {
+    let poll = ["poll", "--her-id", "7", "--offset", "0", "--url", "https://localhost:1"];
+    let missing = "/no/such/file";
+    for (flags, told) in [
+        (&["--ca-cert", missing][..], "--ca-cert /no/such/file: No such file"),
+        (&["--client-cert", missing, "--client-key", missing], "--client-cert /no/such/file: No"),
+        (&["--client-cert", "/dev/null", "--client-key", "/"], "--client-key /: Is a directory"),
+    ] {
+        let ended = run(&[&poll[..], flags].concat());
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{flags:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn wrong_usage_names_the_usage_of_the_command_that_was_given() {
+    for (args, usage) in [
+        (&["poll", "--her-id", "7", "--offset", "0", "--url", "x:"][..], "Usage: herald poll "),
+        (&["append", "--file", "/no/such/file"], "Usage: herald append "),
+        (&["dev", "issuer", "--listen", "0.0.0.0:1"], "Usage: herald dev issuer "),
+    ] {
+        let ended = run(args);
+        assert!(ended.code == 2 && ended.stderr.contains(usage), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn shells_learn_the_commands() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = run(&["completions", shell]);

@@ -63,7 +63,7 @@ fn files_that_are_no_certificates_are_named() {
     let (other, nowhere) = (path("other-key.pem"), path("nowhere.pem"));
     for (flags, code, says) in [
         (["--ca-cert", &nowhere, "--ca-cert", &nowhere], 2, "--ca-cert"),
-        (["--url", "https://localhost:1", "--ca-cert", &nowhere], 1, "nowhere.pem"),
+        (["--url", "https://localhost:1", "--ca-cert", &nowhere], 2, "nowhere.pem"),
         (["--url", "https://localhost:1", "--ca-cert", &key], 2, "trusted certificates"),
         (["--client-cert", &client, "--client-key", &other], 2, "client certificate"),
         (["--client-cert", &client, "--url", "https://localhost:1"], 2, "--client-key"),
