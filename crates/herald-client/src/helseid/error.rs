@@ -24,7 +24,10 @@ pub enum SignInFailure {
     #[error("no connection to the issuer")]
     Transport(#[source] TransportError),
     /// The issuer answered with a status that is not the one of success.
-    #[error("the issuer answered {}", refusal(*.status, .error.as_deref(), .description.as_deref(), *.clock_ahead))]
+    #[error(
+        "the issuer answered {}",
+        refusal(*.status, [.error, .description, .discovery], *.clock_ahead)
+    )]
     Refused {
         /// Its status.
         status: StatusCode,
@@ -34,6 +37,8 @@ pub enum SignInFailure {
         description: Option<String>,
         /// By how many seconds this machine's clock is ahead of the issuer's, if that is more than a few.
         clock_ahead: Option<i64>,
+        /// What was asked, if that was not for a token but where to ask for one: there may be no issuer at that address.
+        discovery: Option<String>,
     },
     /// The issuer answered with something else than it should.
     #[error("{what} cannot be used: {why}")]
@@ -53,13 +58,17 @@ pub enum SignInFailure {
 
 fn refusal(
     status: StatusCode,
-    error: Option<&str>,
-    description: Option<&str>,
+    [error, description, discovery]: [&Option<String>; 3],
     clock_ahead: Option<i64>,
 ) -> String {
     let parts = [error, description].into_iter().flatten();
     let text = parts.fold(status.to_string(), |text, part| format!("{text}: {part}"));
-    text + &clock(clock_ahead)
+    let asked = match discovery {
+        Some(url) if crate::error::is_retryable(status) => format!(" to GET {url}"),
+        Some(url) => format!(" to GET {url}; is that the issuer's address?"),
+        None => String::new(),
+    };
+    text + &asked + &clock(clock_ahead)
 }
 
 impl SignInError {

@@ -167,10 +167,15 @@ impl Issuer {
         let mut url = self.url.clone();
         let path = url.path().trim_end_matches('/');
         url.set_path(&format!("{path}/.well-known/openid-configuration"));
+        let asked = url.to_string();
         let request = self.http.get(url).header(ACCEPT, "application/json");
         let answer = request.timeout(SIGN_IN_TIMEOUT).send().await?;
         if answer.status() != StatusCode::OK {
-            return Err(refused(answer).await);
+            let Failed(mut failure, retry_after) = refused(answer).await;
+            if let SignInFailure::Refused { discovery, .. } = &mut failure {
+                *discovery = Some(asked);
+            }
+            return Err(Failed(failure, retry_after));
         }
         let body = read(WHAT, answer).await?;
         let read = read_object::<Document>(&body);
@@ -178,7 +183,11 @@ impl Issuer {
         let issuer = document.issuer.parse::<Url>().ok();
         let is_it = issuer.is_some_and(|it| trimmed(&it) == trimmed(&self.url));
         if !is_it {
-            let why = format!("it is of another issuer, {:?}", tamed(&document.issuer));
+            let (found, ours) = (tamed(&document.issuer), trimmed(&self.url));
+            let why = format!(
+                "it is of another issuer, {found:?}, and not of {ours:?}: use the address that it \
+                 says, if that is the issuer you mean"
+            );
             return Err(unusable(WHAT, why).into());
         }
         // What is told to it there must not be heard by others.
@@ -310,6 +319,7 @@ async fn refused(answer: Response) -> Failed {
         error: told(refusal.error),
         description: told(refusal.error_description),
         clock_ahead,
+        discovery: None,
     };
     Failed(failure, retry_after)
 }

@@ -77,6 +77,7 @@ fn failure(status: u16, retry_after: Option<u64>) -> SignInError {
         error: None,
         description: None,
         clock_ahead: None,
+        discovery: None,
     };
     SignInError::new("issuer".into(), retry_after.map(Duration::from_secs), failure)
 }

@@ -268,7 +268,7 @@ async fn a_discovery_document_that_cannot_be_trusted_is_refused() {
     for (document, told) in [
         (
             json!({"issuer": "http://127.0.0.1:1", "token_endpoint": here}),
-            "of another issuer, \"http://127.0.0.1:1\"",
+            "of another issuer, \"http://127.0.0.1:1\", and not of \"http://127.0.0.1:",
         ),
         (json!({"issuer": "", "token_endpoint": here}), "of another issuer, \"\""),
         (json!({"token_endpoint": here}), "missing field `issuer`"),
@@ -299,9 +299,22 @@ async fn a_discovery_document_that_cannot_be_trusted_is_refused() {
         assert!(text.contains("is neither https nor") && !error.is_retryable(), "{text}");
         assert_eq!(issuer.counts(), (1, 0));
     }
-    let issuer = Issuer::with(|_| answer("404 Not Found", "", ""), usual);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_issuers_is_named_and_doubted() {
+    let of =
+        |status: &'static str| Issuer::with(move |_| refusal(status, "", "not_found", ""), usual);
+    let issuer = of("404 Not Found");
     let (error, text) = error_of(&issuer).await;
-    assert!(text.ends_with("the issuer answered 404 Not Found") && !error.is_retryable(), "{text}");
+    let asked = format!("{}/.well-known/openid-configuration", issuer.script.url);
+    let told = format!("404 Not Found: not_found to GET {asked}; is that the issuer's address?");
+    assert!(text.ends_with(&told) && !error.is_retryable(), "{text}");
+
+    let issuer = of("503 Service Unavailable");
+    let (error, text) = error_of(&issuer).await;
+    assert!(text.ends_with("/.well-known/openid-configuration"), "{text}");
+    assert!(error.is_retryable(), "it may be the one, and away");
 }
 
 #[tokio::test]
