@@ -61,7 +61,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts the certificates of `pem`, one or more, besides the system's; may be called again for more.
+    /// Trusts the CA certificates of `pem`, one or more, besides the system's; may be called again for more. Both the server and
+    /// the issuer of `credentials` may then have a certificate of theirs.
     #[cfg(feature = "tls")]
     pub fn trust(mut self, pem: &[u8]) -> Self {
         let trusted = self.trusted.get_or_insert_default();
@@ -72,6 +73,7 @@ impl ClientBuilder {
     }
 
     /// Shows the server that asks for it a certificate, with those that lead to its issuer behind it, and signs with its key.
+    /// The issuer of `credentials` is shown it, too, if it asks.
     #[cfg(feature = "tls")]
     pub fn identity(mut self, certificate_pem: &[u8], key_pem: &[u8]) -> Self {
         self.identity = Some((certificate_pem.to_vec(), key_pem.to_vec()));

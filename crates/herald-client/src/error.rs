@@ -210,6 +210,19 @@ impl Refusal {
     pub fn is_retryable(&self) -> bool {
         is_retryable(self.status) || self.challenge.as_ref().is_some_and(|it| it.may_pass)
     }
+
+    /// Of a 401: the code of its challenge for tokens that are bound to a key, `invalid_token` and the like.
+    #[must_use]
+    pub fn challenge_code(&self) -> Option<&str> {
+        self.challenge.as_ref()?.error.as_deref()
+    }
+
+    /// Of a 401: by how many seconds this machine's clock is ahead of the server's, if that is more than a few; negative if it
+    /// is behind.
+    #[must_use]
+    pub fn clock_ahead_seconds(&self) -> Option<i64> {
+        self.challenge.as_ref()?.clock_ahead
+    }
 }
 
 /// Whether what was answered with this status may pass by itself.
@@ -282,6 +295,7 @@ impl Problem {
 pub enum SettingsError {
     /// The address is not one of a server.
     #[error("{url:?} is not the address of a server: {why}")]
+    #[non_exhaustive]
     Url {
         /// The address.
         url: String,
@@ -295,12 +309,14 @@ pub enum SettingsError {
     SourceSystem,
     /// What is to be trusted is not one or more certificates.
     #[error("the trusted certificates cannot be used: {why}")]
+    #[non_exhaustive]
     Trust {
         /// What is wrong with them.
         why: String,
     },
     /// The client certificate and its key cannot be used.
     #[error("the client certificate cannot be used: {why}")]
+    #[non_exhaustive]
     Identity {
         /// What is wrong with them.
         why: String,
@@ -308,6 +324,7 @@ pub enum SettingsError {
     /// The issuer's address cannot be one.
     #[cfg(feature = "helseid")]
     #[error("{url:?} is not the address of an issuer: {why}")]
+    #[non_exhaustive]
     Issuer {
         /// The address.
         url: String,
@@ -321,6 +338,7 @@ pub enum SettingsError {
     /// The client's key cannot be used.
     #[cfg(feature = "helseid")]
     #[error("the client's key cannot be used: {why}")]
+    #[non_exhaustive]
     Key {
         /// What is wrong with it.
         why: String,

@@ -57,9 +57,13 @@ impl HelseId {
     /// The scope for appends.
     pub const PUBLISH_SCOPE: &str = "nhn:msh/notifications-publish";
 
-    /// The client `client_id` of the issuer at `issuer` (`https://…`, or `http://…` on this machine), which signs with `key`:
-    /// the text of a private JWK (its `kid` is sent) or of PEM (PKCS#8, PKCS#1 or SEC1). RSA of 2048 to 4096 bits, P-256, P-384
-    /// and P-521 will do.
+    /// Who the client is:
+    ///
+    /// - `issuer`: the issuer's address, below which it has `/.well-known/openid-configuration`: `https://…`, or `http://…` on
+    ///   this machine.
+    /// - `client_id`: the client's id at that issuer.
+    /// - `key`: the client's private key, the text itself and not the name of a file: a JWK (its `kid` is sent) or PEM (PKCS#8,
+    ///   PKCS#1 or SEC1, not encrypted). RSA of 2048 to 4096 bits, P-256, P-384 and P-521 will do.
     ///
     /// # Errors
     /// [`SettingsError`] says which of the three cannot be used, and why; never with the key.
@@ -78,7 +82,8 @@ impl HelseId {
         Ok(Self { issuer, client_id: client_id.to_owned(), key: Arc::new(key), scope })
     }
 
-    /// Asks for this scope, or for several with blanks between them.
+    /// Asks for this scope, or for several with blanks between them. One that cannot be asked for is an error of
+    /// [`ClientBuilder::build`](crate::ClientBuilder::build).
     pub fn scope(mut self, scope: &str) -> Self {
         self.scope = scope.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         self

@@ -26,8 +26,9 @@ pub enum SignInFailure {
     /// The issuer answered with a status that is not the one of success.
     #[error(
         "the issuer answered {}",
-        refusal(*.status, [.error, .description, .discovery], *.clock_ahead)
+        refusal(*.status, [.error, .description, .discovery], *.clock_ahead_seconds)
     )]
+    #[non_exhaustive]
     Refused {
         /// Its status.
         status: StatusCode,
@@ -35,13 +36,14 @@ pub enum SignInFailure {
         error: Option<String>,
         /// The same for people.
         description: Option<String>,
-        /// By how many seconds this machine's clock is ahead of the issuer's, if that is more than a few.
-        clock_ahead: Option<i64>,
+        /// By how many seconds this machine's clock is ahead of the issuer's, if that is more than a few; negative if it is behind.
+        clock_ahead_seconds: Option<i64>,
         /// What was asked, if that was not for a token but where to ask for one: there may be no issuer at that address.
         discovery: Option<String>,
     },
     /// The issuer answered with something else than it should.
     #[error("{what} cannot be used: {why}")]
+    #[non_exhaustive]
     Unusable {
         /// Which answer.
         what: &'static str,
@@ -50,6 +52,7 @@ pub enum SignInFailure {
     },
     /// The key could not sign.
     #[error("the request could not be signed: {why}")]
+    #[non_exhaustive]
     Unsigned {
         /// What is wrong with the key.
         why: String,
@@ -104,7 +107,9 @@ impl SignInError {
         }
     }
 
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    /// After how long to ask again, if that may help.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }

@@ -308,7 +308,7 @@ async fn refused(answer: Response) -> Failed {
         error_description: Option<String>,
     }
     let status = answer.status();
-    let clock_ahead = clock_ahead(answer.headers(), SystemTime::now());
+    let clock_ahead_seconds = clock_ahead(answer.headers(), SystemTime::now());
     let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| retry::retry_after(text, SystemTime::now()));
     let body = read("the issuer's answer", answer).await.ok();
@@ -318,7 +318,7 @@ async fn refused(answer: Response) -> Failed {
         status,
         error: told(refusal.error),
         description: told(refusal.error_description),
-        clock_ahead,
+        clock_ahead_seconds,
         discovery: None,
     };
     Failed(failure, retry_after)

@@ -76,7 +76,7 @@ fn failure(status: u16, retry_after: Option<u64>) -> SignInError {
         status: StatusCode::from_u16(status).unwrap(),
         error: None,
         description: None,
-        clock_ahead: None,
+        clock_ahead_seconds: None,
         discovery: None,
     };
     SignInError::new("issuer".into(), retry_after.map(Duration::from_secs), failure)

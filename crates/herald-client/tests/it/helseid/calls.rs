@@ -134,6 +134,9 @@ async fn a_proof_that_is_refused_is_final_and_the_clocks_are_compared() {
     let error = poll(&issuer.client(&server)).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains("invalid_dpop_proof"), "{text}");
+    let Error::Refused(refusal) = &error else { panic!("{error}") };
+    assert_eq!(refusal.challenge_code(), Some("invalid_dpop_proof"));
+    assert!(refusal.clock_ahead_seconds().is_some_and(|ahead| ahead > 600_000_000));
     assert!(text.contains("the clock here is ") && text.ends_with(" s ahead of the one there"));
     assert!(!error.is_retryable());
     assert_eq!((server.requests().len(), issuer.counts()), (1, (1, 1)));
