@@ -19,7 +19,7 @@ use futures_util::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{SignInError, admission::Admission};
-use crate::retry::{Backoff, WAIT_MAX};
+use crate::retry::Backoff;
 
 /// A token is renewed when a fifth of its lifetime is left, or so much if that is less; up to half of it later at random, so
 /// that clients that began together do not ask together.
@@ -166,10 +166,12 @@ impl Tokens {
         }
         if let Some((error, until)) = &state.failed
             && now < *until
-            && error.is_retryable()
         {
-            // Whoever comes back after that long finds that somebody may ask again.
-            return Found::Outcome(Err(error.after(*until - now)));
+            // Whoever comes back after that long finds that somebody may ask again. What does not pass by itself is no reason to
+            // come back, but who does must not ask more often for it.
+            let is_retryable = error.is_retryable();
+            let error = if is_retryable { error.after(*until - now) } else { error.clone() };
+            return Found::Outcome(Err(error));
         }
         let (done, renewal) = oneshot::channel();
         let renewal = renewal.shared();
@@ -207,11 +209,7 @@ impl Inner {
                 Ok(token)
             }
             Err(error) => {
-                let wait = if error.is_retryable() {
-                    state.backoff.wait(random, error.retry_after())
-                } else {
-                    WAIT_MAX
-                };
+                let wait = state.backoff.wait(random, error.retry_after());
                 state.failed = Some((error.clone(), now + wait));
                 let is_early = state.token.as_ref().is_some_and(|token| now < token.use_until);
                 drop(state);
