@@ -81,7 +81,7 @@ pub(crate) struct ServerArgs {
         default_value = concat!("herald-cli/", env!("CARGO_PKG_VERSION"))
     )]
     source_system: String,
-    /// Trust the issuers in this file too, PEM, for https:// addresses [default: those of the system].
+    /// Trust the CA certificates in this file too, PEM, for https:// addresses [default: those of the system].
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
     /// The certificate to show to a server that asks for one, PEM.
@@ -290,7 +290,7 @@ pub(crate) enum DevCommand {
 #[command(after_help = "\
 Examples:
   herald dev issuer
-  herald dev issuer --listen 127.0.0.1:8089 --dir /tmp/issuer --lifetime 30s --rotate-every 1m
+  herald dev issuer --listen 127.0.0.1:8089 --dir /tmp/issuer --lifetime 1m --rotate-every 5m
   herald dev issuer --clients clients.json --signing-key rsa.pem
   curl -X POST http://127.0.0.1:8088/dev/rotate")]
 pub(crate) struct IssuerArgs {
@@ -315,7 +315,8 @@ pub(crate) struct IssuerArgs {
     /// What aud says.
     #[arg(long, value_name = "NAME", default_value = "nhn:msh")]
     pub(crate) audience: String,
-    /// How long tokens are valid, for clients that have no lifetime of their own.
+    /// How long tokens are valid, for clients that have no lifetime of their own. With less than a minute streams take each end
+    /// for a failure, and wait longer and longer.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = whole_seconds())]
     pub(crate) lifetime: Duration,
     /// Change the signing key so often [default: never].
