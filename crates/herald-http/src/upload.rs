@@ -42,6 +42,9 @@ pub const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long a body is waited for in all, usually: 16 MiB at half a megabit a second.
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
+/// How much room a body takes at most before it needs it.
+const AHEAD_BYTES_MAX: usize = 1024 * 1024;
+
 /// A request's body, piece by piece.
 pub(crate) struct Upload<B: RequestBody = Incoming> {
     body: Lingering<B>,
@@ -84,16 +87,18 @@ impl<B: RequestBody> Upload<B> {
             if self.lifecycle.phase() == Phase::Draining {
                 self.lifecycle.gate()?;
             }
-            // No body keeps more than this: of lines, the answer to each is about as long as the line.
-            let bytes =
-                (self.received + STEP_BYTES).next_multiple_of(STEP_BYTES).min(JSON_BYTES_MAX);
             let pause_max = UPLOAD_PAUSE_MAX.min(self.timeout.saturating_sub(self.waited));
+            let received = self.received;
             let (room, body, waited) = (&mut self.room, &mut self.body, &mut self.waited);
             let read = async {
-                room.have(bytes).await?;
+                room.have(ahead(received + 1, received, body.size_hint().upper())).await?;
                 let began = Instant::now();
                 let frame = timeout(pause_max, body.frame()).await;
                 *waited += began.elapsed();
+                if let Ok(Some(Ok(frame))) = &frame {
+                    let received = received + frame.data_ref().map_or(0, Bytes::len);
+                    room.have(ahead(received, received, body.size_hint().upper())).await?;
+                }
                 Ok::<_, Error>(frame)
             };
             let frame = tokio::select! {
@@ -137,19 +142,32 @@ impl<B: RequestBody> Upload<B> {
                 "The body is larger than {bytes_max} bytes, the limit of JSON."
             ))
         };
-        let size = self.body.size_hint();
-        if size.lower() > bytes_max as u64 {
+        if self.body.size_hint().lower() > bytes_max as u64 {
             return Err(too_large());
         }
-        let mut all = Vec::with_capacity(usize::try_from(size.lower()).unwrap_or(0));
+        // What the sender declares is no reason to take memory: it grows with the room that was granted.
+        let mut all = Vec::new();
         while let Some(data) = self.next().await? {
             if data.len() > bytes_max - all.len() {
                 return Err(too_large());
+            }
+            if all.capacity() - all.len() < data.len() {
+                let granted = self.room.bytes().min(bytes_max);
+                all.reserve_exact(granted.saturating_sub(all.len()).max(data.len()));
             }
             all.extend_from_slice(&data);
         }
         Ok(all)
     }
+}
+
+/// How much room a body takes when it needs `bytes`: whole steps, and of a large one a quarter of it ahead, so that it is
+/// seldom copied; but not beyond the end that it declares, with `left` to come behind what was `received`. No body keeps
+/// more than the largest of JSON: of lines, the answer to each is about as long as the line.
+fn ahead(bytes: usize, received: usize, left: Option<u64>) -> usize {
+    let grown = bytes + (bytes / 4).min(AHEAD_BYTES_MAX);
+    let end = left.and_then(|left| usize::try_from(left).ok()?.checked_add(received));
+    grown.min(end.unwrap_or(usize::MAX)).max(1).next_multiple_of(STEP_BYTES).min(JSON_BYTES_MAX)
 }
 
 fn broken(text: String) -> Error {
@@ -332,6 +350,67 @@ mod tests {
         let mut upload = of(large());
         assert_eq!(upload.all(JSON_BYTES_MAX).await.unwrap().len(), JSON_BYTES_MAX);
         assert!(matches!(silent.await.unwrap(), Err(Error::Busy)));
+    }
+
+    #[test]
+    fn room_is_taken_in_steps_and_not_beyond_the_end() {
+        const MIB: usize = 1024 * 1024;
+        for (bytes, received, left, expected) in [
+            (1, 0, None, STEP_BYTES),
+            (STEP_BYTES + 1, STEP_BYTES, Some(0), STEP_BYTES),
+            (1, 0, Some(0), STEP_BYTES),
+            (STEP_BYTES + 1, STEP_BYTES, None, 2 * STEP_BYTES),
+            (1, 0, Some(16 * MIB as u64), STEP_BYTES),
+            (4 * MIB, 4 * MIB, Some(12 * MIB as u64), 5 * MIB),
+            (8 * MIB, 8 * MIB, Some(8 * MIB as u64), 9 * MIB),
+            (8 * MIB, 8 * MIB, Some(1), 8 * MIB + STEP_BYTES),
+            (8 * MIB, 8 * MIB, Some(u64::MAX), 9 * MIB),
+            (16 * MIB, 16 * MIB, None, JSON_BYTES_MAX),
+            (17 * MIB, 17 * MIB, None, JSON_BYTES_MAX),
+        ] {
+            assert_eq!(ahead(bytes, received, left), expected, "{bytes}, {left:?}");
+        }
+    }
+
+    /// Declares the most there may be, and sends `sent` of it.
+    struct Declares {
+        sent: usize,
+        pieces: BoxStream<'static, Bytes>,
+    }
+
+    impl HttpBody for Declares {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let piece = ready!(self.pieces.poll_next_unpin(cx));
+            self.sent += piece.as_ref().map_or(0, Bytes::len);
+            Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact((JSON_BYTES_MAX - self.sent) as u64)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_body_declares_takes_no_memory_before_it_comes() {
+        let life = Lifecycle::new(Duration::from_secs(10));
+        let rooms = Rooms::new(JSON_BYTES_MAX);
+        for bytes in [1, STEP_BYTES - 1, STEP_BYTES, STEP_BYTES + 1, JSON_BYTES_MAX] {
+            let piece = |len| Bytes::from_static(&[b'x'; STEP_BYTES]).slice(..len);
+            let whole = stream::iter(vec![piece(STEP_BYTES); bytes / STEP_BYTES]);
+            let pieces = whole.chain(stream::iter([piece(bytes % STEP_BYTES)])).boxed();
+            let (body, _) = Lingering::wrap(Declares { sent: 0, pieces }, &HeaderMap::new());
+            let mut upload = Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT);
+            let all = upload.all(JSON_BYTES_MAX).await.unwrap();
+            assert_eq!(all.len(), bytes);
+            assert!(all.capacity() <= upload.room.bytes(), "{bytes}: {}", all.capacity());
+            assert!(upload.room.bytes() <= (bytes + bytes / 4 + 1).next_multiple_of(STEP_BYTES));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -97,6 +97,11 @@ impl Rooms {
 }
 
 impl Room {
+    /// How much it has.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes as much as is missing to `bytes`, waiting for it where it must.
     ///
     /// # Errors
