@@ -126,7 +126,8 @@ impl Watched {
     }
 
     fn note(&self) {
-        self.activity.set_flushed(self.took_all && !self.io.has_unsent());
+        let is_flushed = self.took_all && !self.io.has_unsent();
+        self.activity.set_flushed(is_flushed, !self.io.is_stalled());
     }
 }
 

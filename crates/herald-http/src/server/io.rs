@@ -63,6 +63,11 @@ impl<T> Guarded<T> {
     pub(super) const fn around(stream: T, stall_timeout: Duration) -> Self {
         Self { stream, stall_timeout, stalled: None }
     }
+
+    /// Whether the last write is still waiting.
+    pub(super) const fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
 }
 
 impl<T: Unpin> Guarded<T> {

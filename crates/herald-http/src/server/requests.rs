@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -26,18 +26,28 @@ use crate::{
     limited::Limit,
 };
 
+/// For how long an answer may wait for its reader before its connection gives way to another one.
+const UNREAD_MAX: Duration = Duration::from_secs(2);
+
 /// What runs on one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
+    // What `taken` is measured from, so that it fits into an atomic.
+    epoch: Instant,
     // A plain mutex: held for two stores, by tasks of one connection.
     state: Mutex<State>,
     // Whether the socket has taken all that was written to it.
     is_flushed: AtomicBool,
+    // When its peer last took something of an answer, in milliseconds; kept only while there is something to take.
+    taken: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
+    // Requests whose answer has not ended.
     running: usize,
+    // Those of them that have their answer, which is no stream.
+    answered: usize,
     // When the last request ended; before the first one, when the connection came.
     ended: Instant,
     // Since when a head is on its way. The first one is awaited from the beginning.
@@ -73,11 +83,21 @@ pub(super) enum Wait {
     Over(Limit),
 }
 
-/// How idle a connection is, least valuable first: one that has never asked, then by the time of its last request.
+/// How little a connection is worth keeping, least valuable first, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Idle {
-    has_asked: bool,
+    kind: IdleKind,
     since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum IdleKind {
+    /// It has never asked anything.
+    NeverAsked,
+    /// Its peer does not take its answer.
+    Unread,
+    /// It waits for the next request.
+    Rests,
 }
 
 /// An answer of HTTP/1.1 that is a stream, on its way from hyper to whoever writes it.
@@ -92,13 +112,15 @@ impl Default for Activity {
         let now = Instant::now();
         let state = State {
             running: 0,
+            answered: 0,
             ended: now,
             head_since: Some(now),
             has_asked: false,
             is_closed: false,
             handed_over: None,
         };
-        Self { state: Mutex::new(state), is_flushed: AtomicBool::new(true) }
+        let (is_flushed, taken) = (AtomicBool::new(true), AtomicU64::new(0));
+        Self { epoch: now, state: Mutex::new(state), is_flushed, taken }
     }
 }
 
@@ -145,17 +167,25 @@ impl Activity {
         if until <= now { Wait::Over(limit) } else { Wait::Until(until.min(soon)) }
     }
 
-    /// How idle the connection is; `None` while it is busy.
+    /// How idle the connection is; `None` while a request runs, a stream is open, or an answer is being taken.
     pub(super) fn idle(&self) -> Option<Idle> {
-        let state = self.state();
-        let is_idle = !self.is_busy(&state);
-        is_idle.then_some(Idle { has_asked: state.has_asked, since: state.ended })
+        self.idle_in(&self.state())
     }
 
-    /// Takes no request from now on, unless one runs; whether that is so.
+    fn idle_in(&self, state: &State) -> Option<Idle> {
+        if !self.is_busy(state) {
+            let kind = if state.has_asked { IdleKind::Rests } else { IdleKind::NeverAsked };
+            return Some(Idle { kind, since: state.ended });
+        }
+        let since = self.epoch + Duration::from_millis(self.taken.load(Ordering::Relaxed));
+        let is_unread = state.running == state.answered && since.elapsed() >= UNREAD_MAX;
+        is_unread.then_some(Idle { kind: IdleKind::Unread, since })
+    }
+
+    /// Takes no request from now on, if it is idle; whether that is so.
     pub(super) fn close_idle(&self) -> bool {
         let mut state = self.state();
-        state.is_closed = !self.is_busy(&state);
+        state.is_closed = self.idle_in(&state).is_some();
         state.is_closed
     }
 
@@ -169,12 +199,23 @@ impl Activity {
         state.head_since = None;
         state.has_asked = true;
         drop(state);
-        Some(Running { activity: Arc::clone(self), _counted: counted })
+        Some(Running { activity: Arc::clone(self), is_answered: false, _counted: counted })
     }
 
-    /// Whether the socket has taken all of what was written last. Relaxed: writer and reader are one task.
-    pub(super) fn set_flushed(&self, is_flushed: bool) {
+    /// Whether the socket has taken all of what was written last, or else whether it took something. Relaxed: writer and
+    /// reader are one task, and who looks for a connection to close may be a moment late.
+    pub(super) fn set_flushed(&self, is_flushed: bool, took: bool) {
+        let was_flushed = self.is_flushed.load(Ordering::Relaxed);
+        if !is_flushed && (took || was_flushed) {
+            self.took();
+        }
         self.is_flushed.store(is_flushed, Ordering::Relaxed);
+    }
+
+    /// The peer has taken something of an answer, or gets a new one.
+    fn took(&self) {
+        let at = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.taken.store(at, Ordering::Relaxed);
     }
 
     /// The answer that the connection is to become, if there is one.
@@ -187,13 +228,25 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Running {
     activity: Arc<Activity>,
+    is_answered: bool,
     _counted: Option<TaskTrackerToken>,
+}
+
+impl Running {
+    /// Its answer is there and has an end: all that it still needs is a reader.
+    fn answered(&mut self) {
+        let mut state = self.activity.state();
+        state.answered += 1;
+        self.is_answered = true;
+        self.activity.took();
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let mut state = self.activity.state();
         state.running -= 1;
+        state.answered -= usize::from(self.is_answered);
         state.ended = Instant::now();
     }
 }
@@ -210,7 +263,7 @@ pub(super) async fn answer<R: Routes>(
     let draining = port.lifecycle.phase() == Phase::Draining;
     // Refusals during a stop are not waited for, or a busy client could hold the stop up.
     let counted = (!draining).then(|| port.requests.token());
-    let Some(running) = activity.begin(counted) else {
+    let Some(mut running) = activity.begin(counted) else {
         // Its place was given to another: the connection is dropped with this.
         return std::future::pending().await;
     };
@@ -229,6 +282,9 @@ pub(super) async fn answer<R: Routes>(
     if is_free && answer.body().is_stream() {
         activity.state().handed_over = Some(HandedOver { answer, running });
         return std::future::pending().await;
+    }
+    if !answer.body().is_stream() {
+        running.answered();
     }
     let handed = Handed::of_this_task();
     answer.map(|body| AnswerBody { body, running: Some(running), handed })
@@ -295,6 +351,9 @@ impl HttpBody for AnswerBody {
         if let Some(handed) = this.handed {
             // Being asked means that the last piece has found room.
             handed.set(matches!(frame, Poll::Ready(Some(_))).then(Instant::now));
+            if let Some(running) = this.running {
+                running.activity.took();
+            }
         }
         if matches!(frame, Poll::Ready(None)) {
             *this.running = None;
@@ -370,12 +429,53 @@ mod tests {
     async fn an_answer_that_is_still_being_taken_is_a_request_that_runs() {
         let activity = Arc::new(Activity::default());
         drop(activity.begin(None));
-        activity.set_flushed(false);
+        activity.set_flushed(false, true);
         advance(PATIENCE.idle * 2).await;
         activity.received();
         assert!(matches!(activity.wait(PATIENCE), Wait::Until(_)));
-        assert!(activity.idle().is_none() && !activity.close_idle());
-        activity.set_flushed(true);
+        activity.set_flushed(true, true);
         assert_eq!(over(&activity).await, (Duration::ZERO, Limit::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_which_nothing_is_taken_for_2_s_gives_way_and_one_that_is_taken_does_not()
+    {
+        let activity = Arc::new(Activity::default());
+        drop(activity.begin(None));
+        advance(PATIENCE.idle).await;
+        activity.set_flushed(false, false);
+        for took in [true, false] {
+            advance(UNREAD_MAX - TICK).await;
+            assert!(activity.idle().is_none() && !activity.close_idle());
+            activity.set_flushed(false, took);
+        }
+        advance(TICK).await;
+        assert_eq!(activity.idle().unwrap().kind, IdleKind::Unread);
+        // Whatever runs is waited for; here a request behind the answer that is not read.
+        let mut running = activity.begin(None).unwrap();
+        assert!(activity.idle().is_none() && !activity.close_idle());
+        running.answered();
+        assert!(activity.idle().is_none(), "the peer has 2 s for this answer");
+        advance(UNREAD_MAX).await;
+        assert!(activity.close_idle());
+        assert!(activity.begin(None).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_waits_for_room_on_http2_gives_way_after_2_s_without_a_piece() {
+        let activity = Arc::new(Activity::default());
+        let mut running = activity.begin(None).unwrap();
+        running.answered();
+        let mut body = AnswerBody {
+            body: Body::new(http_body_util::Full::new(Bytes::from_static(b"x"))),
+            running: Some(running),
+            handed: Some(Handed::default()),
+        };
+        advance(UNREAD_MAX - TICK).await;
+        assert!(std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.is_some());
+        advance(UNREAD_MAX - TICK).await;
+        assert!(activity.idle().is_none());
+        advance(TICK).await;
+        assert_eq!(activity.idle().unwrap().kind, IdleKind::Unread);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A peer that opens connections and says nothing must not lock out those who have something to ask. So when a port is
 //! full, the connections that have nothing running make room: first those that have never asked anything, then those
-//! that wait between two requests, each the longest idle first. Only when all are busy is a new one turned away.
+//! whose peer does not take its answer, then those that wait between two requests, each the longest idle first. Only when
+//! all are busy is a new one turned away.
 
 use std::{
     collections::HashMap,
@@ -215,6 +216,30 @@ mod tests {
         assert!(asked.is_closed().await);
         assert!(!asked_later.is_closed().await && !fourth.is_closed().await);
         drop((running, fifth));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_its_answer_gives_way_after_a_while_and_before_who_rests() {
+        let seats = Seats::new(3, None);
+        let rests = connect(&seats, HERE).unwrap();
+        drop(rests.activity.begin(None).unwrap());
+        tick().await;
+        let [unread, reads] = [connect(&seats, HERE).unwrap(), connect(&seats, HERE).unwrap()];
+        for one in [&unread, &reads] {
+            drop(one.activity.begin(None).unwrap());
+            one.activity.set_flushed(false, true);
+        }
+        advance(Duration::from_secs(3)).await;
+        reads.activity.set_flushed(false, true);
+        let _fourth = connect(&seats, HERE).unwrap();
+        assert!(unread.is_closed().await);
+        let fifth = connect(&seats, HERE).unwrap();
+        assert!(!rests.is_closed().await, "one that has never asked goes before it");
+        let running = fifth.activity.begin(None).unwrap();
+        let sixth = connect(&seats, HERE).unwrap();
+        assert!(rests.is_closed().await);
+        assert!(!reads.is_closed().await && !fifth.is_closed().await && !sixth.is_closed().await);
+        drop(running);
     }
 
     #[tokio::test(start_paused = true)]

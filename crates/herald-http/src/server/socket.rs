@@ -34,6 +34,14 @@ impl<T> Socket<T> {
             Self::Tls(tls) => tls.get_ref().1.wants_write(),
         }
     }
+
+    /// Whether the socket took nothing when it was last written to.
+    pub(super) fn is_stalled(&self) -> bool {
+        match self {
+            Self::Plain(guarded) => guarded.is_stalled(),
+            Self::Tls(tls) => tls.get_ref().0.is_stalled(),
+        }
+    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Socket<T> {

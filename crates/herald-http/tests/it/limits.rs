@@ -97,6 +97,30 @@ async fn when_all_are_busy_a_new_connection_is_answered_503_at_once() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_its_answers_makes_room_long_before_it_is_cut() {
+    const MAX: usize = 3;
+    let limits = ServerLimits { connections_max: MAX, ..ServerLimits::default() };
+    let stall_timeout = Duration::from_secs(3600);
+    let serving = Serving::start(&Config { limits, stall_timeout, ..Config::default() });
+    let before = limited_by(&serving, "connections-idle").await;
+    let stream = busy(&serving).await;
+    let mut unread = Vec::new();
+    while unread.len() < MAX - 1 {
+        let mut socket = TcpStream::connect(serving.api).await.unwrap();
+        send(&mut socket, "/large").await;
+        read_until(&mut socket, "\r\n\r\n").await;
+        unread.push(socket);
+    }
+    while !ask(serving.api, "/ping").await.ends_with("pong") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(limited_by(&serving, "connections-idle").await > before);
+    // The stream goes on.
+    let read = stream.try_read(&mut [0; 8]).map_err(|error| error.kind());
+    assert_eq!(read, Err(std::io::ErrorKind::WouldBlock));
+}
+
+#[tokio::test]
 async fn an_address_has_as_many_connections_as_it_may_and_the_ops_port_does_not_count() {
     let limits = ServerLimits { connections_per_address_max: Some(2), ..ServerLimits::default() };
     let serving = limited(limits);
