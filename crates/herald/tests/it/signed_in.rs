@@ -135,6 +135,37 @@ async fn streams_outlive_their_tokens_without_gap_or_repeat() {
     assert_eq!(received, appended);
 }
 
+/// The server looks for a new key only so often, and refuses what is signed with it until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_outlives_keys_that_the_server_does_not_know_yet() {
+    let chain = Chain::start(Duration::from_secs(2), &["--keys-pause", "8s"]).await;
+    let client = chain.client(BOTH);
+    let cursor = herald_client::Cursor::new([her_id(7)], Offset::ZERO).unwrap();
+    let mut notifications = client.notifications(cursor);
+    let (mut connections, mut refusals) = (0, 0);
+    while connections < 2 {
+        match notifications.next().await.unwrap() {
+            Event::Status(Status::Connected { .. }) => {
+                connections += 1;
+                // The first key that it does not know is looked for at once.
+                chain.issuer.rotate().unwrap();
+                if connections == 1 {
+                    let other = chain.client(BOTH);
+                    other.poll(&[her_id(7)], Offset::ZERO, PageLimit::MAX).await.unwrap();
+                    chain.issuer.rotate().unwrap();
+                }
+            }
+            Event::Status(Status::Waiting { error: Error::Refused(refusal), .. }) => {
+                assert_eq!(refusal.challenge_code(), Some("invalid_token"), "{refusal}");
+                refusals += 1;
+            }
+            Event::Status(Status::Waiting { error: Error::Ended, .. }) | Event::Moved => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refusals > 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_waits_out_an_issuer_that_is_away_while_its_token_is_good() {
     let mut chain = Chain::start(Duration::from_secs(600), &[]).await;
