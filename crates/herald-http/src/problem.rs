@@ -303,7 +303,9 @@ impl Problem {
             TooMany::Requests { per_second, .. } => {
                 format!("This client may make {per_second} requests a second.")
             }
-            TooMany::Streams { max } => format!("This client may have {max} streams open."),
+            TooMany::Streams { max } => {
+                format!("This client has {max} open streams, and may have no more.")
+            }
         };
         // Whole seconds, and never none of them.
         let millis = too_many.retry_after().as_millis();
@@ -420,7 +422,7 @@ mod tests {
         }
         let problem = Problem::from(Error::from(TooMany::Streams { max: 7 }));
         assert_eq!((problem.kind.status(), problem.retry_after_seconds), (429, Some(10)));
-        assert_eq!(problem.detail, "This client may have 7 streams open.");
+        assert_eq!(problem.detail, "This client has 7 open streams, and may have no more.");
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub(crate) enum Command {
 Examples:
   herald serve
   herald serve --listen 127.0.0.1:8081 --data-dir /var/lib/herald --retention 90d
-  HERALD_HEARTBEAT=5s herald serve --config herald.toml")]
+  HERALD_HEARTBEAT=5s herald serve --config herald.toml
+  herald serve --auth helseid --issuer https://helseid-sts.test.nhn.no \\
+               --organisations organisations.json --public-url https://herald.example.no")]
     Serve(commands::serve::Args),
     Append(AppendArgs),
     Poll(PollArgs),
