@@ -60,6 +60,15 @@ impl Default for Refusals {
     }
 }
 
+/// What a call is for. Each has a scope of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Polls and streams.
+    Read,
+    /// Appends.
+    Append,
+}
+
 /// A call that is let in.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -95,16 +104,17 @@ impl<'a> Asking<'a> {
 }
 
 impl Admission {
-    /// Lets a reader in.
-    pub(crate) async fn reader(
+    /// Lets somebody in for `purpose`.
+    pub(crate) async fn admit(
         &self,
+        purpose: Purpose,
         asking: Asking<'_>,
         clients: &Clients,
     ) -> Result<Admitted, Error> {
         match self {
             Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
             // In a box: most of it is for a token with a new key, and a poll without tokens pays for none of it.
-            Self::Tokens(tokens) => Box::pin(tokens.reader(asking, clients)).await,
+            Self::Tokens(tokens) => Box::pin(tokens.admit(purpose, asking, clients)).await,
         }
     }
 
@@ -158,38 +168,30 @@ impl Admission {
             Self::Tokens(tokens) => Some(&tokens.organisations),
         }
     }
-
-    /// Lets somebody in who appends.
-    pub(crate) async fn publisher(
-        &self,
-        asking: Asking<'_>,
-        clients: &Clients,
-    ) -> Result<Admitted, Error> {
-        match self {
-            Self::Everybody(grant) => Ok(Admitted { grant: grant.clone(), client: None }),
-            Self::Tokens(tokens) => Box::pin(tokens.publisher(asking, clients)).await,
-        }
-    }
 }
 
 impl TokenAdmission {
-    async fn reader(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
-        let client = self.client(asking, clients, &self.scope).await?;
-        // Whoever is told that nothing is granted may give up for good.
-        if !self.organisations.is_known() {
-            return Err(Error::NoDocuments);
-        }
-        Ok(Admitted { grant: self.organisations.grant(&client.holder), client: Some(client) })
-    }
-
-    async fn publisher(&self, asking: Asking<'_>, clients: &Clients) -> Result<Admitted, Error> {
-        let client = self.client(asking, clients, &self.publish_scope).await?;
-        if self.publishers.as_ref().is_some_and(|publishers| !publishers.is_known()) {
-            return Err(Error::NoDocuments);
-        }
-        let grant = match &self.publishers {
-            Some(publishers) => publishers.grant(&client.id),
-            None => Grant::everything(),
+    async fn admit(
+        &self,
+        purpose: Purpose,
+        asking: Asking<'_>,
+        clients: &Clients,
+    ) -> Result<Admitted, Error> {
+        let scope = match purpose {
+            Purpose::Read => &self.scope,
+            Purpose::Append => &self.publish_scope,
+        };
+        let client = self.client(asking, clients, scope).await?;
+        // Whoever is told that nothing is granted may give up for good, so it is not told before that is known.
+        let grant = match (purpose, &self.publishers) {
+            (Purpose::Read, _) if self.organisations.is_known() => {
+                self.organisations.grant(&client.holder)
+            }
+            (Purpose::Append, None) => Grant::everything(),
+            (Purpose::Append, Some(publishers)) if publishers.is_known() => {
+                publishers.grant(&client.id)
+            }
+            (Purpose::Read | Purpose::Append, _) => return Err(Error::NoDocuments),
         };
         Ok(Admitted { grant, client: Some(client) })
     }
@@ -229,8 +231,9 @@ impl TokenAdmission {
         }
         // One that expires within its skew has expired.
         let left = Duration::try_from(token.expires.duration_since(now)).unwrap_or_default();
-        // Streams' ends are whole milliseconds, and none of them ends before its token.
-        let expires = instant + left.min(FAR_AWAY) + Duration::from_millis(1);
+        // Streams' ends are whole milliseconds, and none of them comes before its token's.
+        let tick = if left.is_zero() { left } else { Duration::from_millis(1) };
+        let expires = instant + left.min(FAR_AWAY) + tick;
         Ok(Client { id: token.client_id, holder: token.holder, expires })
     }
 

@@ -14,7 +14,7 @@ pub use self::lines::{
 };
 use crate::{
     accept::{self, JSON, NDJSON},
-    admission::Asking,
+    admission::{Asking, Purpose},
     api::Api,
     body::Response,
     edge::Request,
@@ -60,8 +60,11 @@ const PARSED_INLINE_BYTES_MAX: usize = 128 * 1024;
 )]
 pub(crate) async fn append(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
-    let admitted =
-        api.settings.admission.publisher(Asking::of(&request, peer), &api.limits).await?;
+    let admitted = api
+        .settings
+        .admission
+        .admit(Purpose::Append, Asking::of(&request, peer), &api.limits)
+        .await?;
     let (head, body) = request.into_parts();
     if api.settings.append_needs_certificate && !peer.has_client_certificate {
         return Err(Error::ClientCertificateRequired);

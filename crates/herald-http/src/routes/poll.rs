@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     accept::JSON,
-    admission::Asking,
+    admission::{Asking, Purpose},
     api::{self, Api},
     body::{Body, Response},
     compression,
@@ -47,7 +47,11 @@ pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 pub(crate) async fn poll(api: &Api, request: Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let headers = request.headers();
-    let admitted = api.settings.admission.reader(Asking::of(&request, peer), &api.limits).await?;
+    let admitted = api
+        .settings
+        .admission
+        .admit(Purpose::Read, Asking::of(&request, peer), &api.limits)
+        .await?;
     must_accept(headers, JSON)?;
     let query = parse(&request)?;
     let receivers = admitted.grant.narrow(query.her_ids);

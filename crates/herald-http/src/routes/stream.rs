@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
     accept::{self, EVENT_STREAM},
-    admission::{Admitted, Asking},
+    admission::{Admitted, Asking, Purpose},
     api::Api,
     body::{Body, Response},
     edge::Request,
@@ -45,7 +45,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 pub(crate) async fn stream(api: &Api, request: &Request, peer: Peer) -> Result<Response, Error> {
     let log = api.lifecycle.gate()?;
     let Admitted { grant, client } =
-        api.settings.admission.reader(Asking::of(request, peer), &api.limits).await?;
+        api.settings.admission.admit(Purpose::Read, Asking::of(request, peer), &api.limits).await?;
     // Unlike elsewhere, saying nothing is not enough: the page requires the header.
     if accept::accepts(request.headers(), EVENT_STREAM) != Some(true) {
         return Err(Error::NotAcceptable { produced: "text/event-stream" });
