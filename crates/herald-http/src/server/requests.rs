@@ -46,7 +46,7 @@ pub(super) struct Activity {
 struct State {
     // Requests whose answer has not ended.
     running: usize,
-    // Those of them that have their answer, which is no stream.
+    // Those of them that have their answer, whose length is known.
     answered: usize,
     // When the last request ended; before the first one, when the connection came.
     ended: Instant,
@@ -233,7 +233,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Its answer is there and has an end: all that it still needs is a reader.
+    /// Its answer is there, all of it: what it still needs is a reader.
     fn answered(&mut self) {
         let mut state = self.activity.state();
         state.answered += 1;
@@ -283,7 +283,8 @@ pub(super) async fn answer<R: Routes>(
         activity.state().handed_over = Some(HandedOver { answer, running });
         return std::future::pending().await;
     }
-    if !answer.body().is_stream() {
+    // Of unknown length are streams, which may have nothing to say for long.
+    if answer.body().size_hint().exact().is_some() {
         running.answered();
     }
     let handed = Handed::of_this_task();
