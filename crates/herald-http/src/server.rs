@@ -27,6 +27,7 @@ use hyper::body::Incoming;
 pub use listen::BindError;
 use listen::Listener;
 pub use peer::Peer;
+pub(crate) use seats::counted;
 pub use settings::{
     CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HTTP2_RESETS_MAX, HTTP2_STREAMS_MAX,
     IDLE_TIMEOUT, OPS_CONNECTIONS_MAX, ServerLimits, ServerSettings,

@@ -22,9 +22,9 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-pub(crate) use self::room::Rooms;
 use self::room::{GivesWay, Room, STEP_BYTES, busy};
 pub use self::room::{ROOM_KEPT_MIN, ROOM_WAIT_MAX, UPLOADS_BYTES_MAX};
+pub(crate) use self::room::{Rooms, Sender};
 use crate::{
     api::{Api, JSON_BYTES_MAX},
     lifecycle::{Lifecycle, Phase},
@@ -67,13 +67,19 @@ pub(crate) trait RequestBody:
 impl<B: HttpBody<Data = Bytes, Error: Display + Send> + Send + Unpin + 'static> RequestBody for B {}
 
 impl<B: RequestBody> Upload<B> {
-    pub(crate) fn new(body: Lingering<B>, api: &Api) -> Self {
-        Self::within(body, &api.lifecycle, &api.rooms, api.settings.upload_timeout)
+    pub(crate) fn new(body: Lingering<B>, sender: Sender, api: &Api) -> Self {
+        Self::within(body, sender, &api.lifecycle, &api.rooms, api.settings.upload_timeout)
     }
 
-    fn within(body: Lingering<B>, lifecycle: &Lifecycle, rooms: &Rooms, timeout: Duration) -> Self {
+    fn within(
+        body: Lingering<B>,
+        sender: Sender,
+        lifecycle: &Lifecycle,
+        rooms: &Rooms,
+        timeout: Duration,
+    ) -> Self {
         let (stop, lifecycle) = (Box::pin(lifecycle.stop_signal()), lifecycle.clone());
-        let ((room, gives_way), waited) = (rooms.enter(), Duration::ZERO);
+        let ((room, gives_way), waited) = (rooms.enter(sender), Duration::ZERO);
         Self { body, lifecycle, stop, timeout, waited, received: 0, room, gives_way }
     }
 
@@ -96,6 +102,7 @@ impl<B: RequestBody> Upload<B> {
                 let frame = timeout(pause_max, body.frame()).await;
                 *waited += began.elapsed();
                 if let Ok(Some(Ok(frame))) = &frame {
+                    room.heard();
                     let received = received + frame.data_ref().map_or(0, Bytes::len);
                     room.have(ahead(received, received, body.size_hint().upper())).await?;
                 }
@@ -118,7 +125,10 @@ impl<B: RequestBody> Upload<B> {
                     Ok(_) | Err(_) => {}
                 },
                 Ok(Some(Err(error))) => return Err(broken(format!("the body broke off: {error}"))),
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    self.room.all_read();
+                    return Ok(None);
+                }
                 Err(_) => {
                     Limit::UploadTime.met();
                     let (what, max) = if pause_max < UPLOAD_PAUSE_MAX {
@@ -271,6 +281,10 @@ mod tests {
 
     use super::*;
 
+    fn sender() -> Sender {
+        Sender::Client("one".into())
+    }
+
     /// A body whose second piece comes after `pause`.
     fn pausing(pause: Duration) -> Lingering<impl RequestBody> {
         let body = body_of(stream::unfold(0, move |piece| async move {
@@ -293,7 +307,7 @@ mod tests {
         let life = Lifecycle::new(Duration::from_secs(10));
         let tick = Duration::from_millis(5);
         let rooms = Rooms::new(JSON_BYTES_MAX);
-        let of = |body| Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT);
+        let of = |body| Upload::within(body, sender(), &life, &rooms, UPLOAD_TIMEOUT);
         let mut upload = of(pausing(UPLOAD_PAUSE_MAX - tick));
         assert_eq!(upload.all(2).await.unwrap(), b"xx");
         let mut upload = of(pausing(UPLOAD_PAUSE_MAX + tick));
@@ -317,13 +331,13 @@ mod tests {
         let tick = Duration::from_millis(5);
         // The end takes 20 s too.
         let all = Duration::from_secs(20 * 10);
-        let mut upload = Upload::within(trickling(9), &life, &rooms, all + tick);
+        let mut upload = Upload::within(trickling(9), sender(), &life, &rooms, all + tick);
         for _ in 0..9 {
             assert!(upload.next().await.unwrap().is_some());
             sleep(all).await;
         }
         assert_eq!(upload.next().await.unwrap(), None);
-        let mut upload = Upload::within(trickling(9), &life, &rooms, all - tick);
+        let mut upload = Upload::within(trickling(9), sender(), &life, &rooms, all - tick);
         let Err(Error::Invalid(violations)) = upload.all(9).await else { panic!("it is refused") };
         assert_eq!(violations.into_texts(), ["the body took more than 199 s"]);
     }
@@ -334,7 +348,7 @@ mod tests {
         let rooms = Rooms::new(JSON_BYTES_MAX);
         let of = |pieces: BoxStream<'static, Bytes>| {
             let (body, _) = Lingering::wrap(body_of(pieces), &HeaderMap::new());
-            Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT)
+            Upload::within(body, sender(), &life, &rooms, UPLOAD_TIMEOUT)
         };
         let large = || {
             let pieces = stream::repeat(Bytes::from_static(&[b'x'; 16 * 1024]));
@@ -405,7 +419,7 @@ mod tests {
             let whole = stream::iter(vec![piece(STEP_BYTES); bytes / STEP_BYTES]);
             let pieces = whole.chain(stream::iter([piece(bytes % STEP_BYTES)])).boxed();
             let (body, _) = Lingering::wrap(Declares { sent: 0, pieces }, &HeaderMap::new());
-            let mut upload = Upload::within(body, &life, &rooms, UPLOAD_TIMEOUT);
+            let mut upload = Upload::within(body, sender(), &life, &rooms, UPLOAD_TIMEOUT);
             let all = upload.all(JSON_BYTES_MAX).await.unwrap();
             assert_eq!(all.len(), bytes);
             assert!(all.capacity() <= upload.room.bytes(), "{bytes}: {}", all.capacity());

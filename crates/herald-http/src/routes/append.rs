@@ -21,8 +21,8 @@ use crate::{
     extract::{must_accept, page_headers},
     openapi::{AppendProblems, PageHeaders, schemas},
     problem::{Error, Places},
-    server::Peer,
-    upload::Upload,
+    server::{Peer, counted},
+    upload::{Sender, Upload},
 };
 
 /// How large a JSON body may be.
@@ -71,7 +71,11 @@ pub(crate) async fn append(api: &Api, request: Request, peer: Peer) -> Result<Re
     }
     must_accept(&head.headers, JSON)?;
     let is_lines = content_type(&head.headers)?;
-    let mut upload = Upload::new(body, api);
+    let sender = match &admitted.client {
+        Some(client) => Sender::Client(client.id.as_str().into()),
+        None => Sender::Address(counted(peer.address)),
+    };
+    let mut upload = Upload::new(body, sender, api);
     let answer = if is_lines {
         lines::append(log, &admitted.grant, &head, &mut upload).await?
     } else {

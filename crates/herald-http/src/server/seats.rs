@@ -158,7 +158,7 @@ impl State {
 }
 
 /// What of an address is counted: of IPv6 the network, since a host has as many addresses in it as it likes.
-fn counted(address: IpAddr) -> IpAddr {
+pub(crate) fn counted(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
         address @ IpAddr::V4(_) => address,
