@@ -32,8 +32,9 @@ use crate::{
     metrics::{HTTP_CONNECTIONS, HTTP_CONNECTIONS_MAX},
 };
 
-/// How much of an upload may wait unread, for one request and for one HTTP/2 connection.
-const UPLOAD_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How much of an upload may wait unread, for one request and for one HTTP/2 connection: it has no room yet, so it
+/// should be little; but half of it is also what h2 keeps of tiny frames, of lines sent one by one.
+const UPLOAD_WINDOW_BYTES: u32 = 512 * 1024;
 /// How much of an answer may wait for an HTTP/2 peer's window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How many requests of one HTTP/2 connection may break its rules before it is ended.
