@@ -29,17 +29,23 @@ struct Fresh {
 }
 
 impl Access {
-    /// Reads what grants depend on.
+    /// Reads what grants depend on. From now on balancers are told to wait until all of it is known, which
+    /// [`Access::keep_fresh`] sees to.
     ///
     /// # Errors
     /// A file of organisations that cannot be used. A registry or an issuer that does not answer is waited for.
-    pub(crate) async fn open(auth: &Auth) -> anyhow::Result<Self> {
+    pub(crate) async fn open(auth: &Auth, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
         match auth {
             Auth::None => {
                 let admission = Arc::new(Admission::Everybody(Grant::everything()));
                 Ok(Self { admission, fresh: None })
             }
-            Auth::HelseId(settings) => Self::open_helseid(settings).await,
+            Auth::HelseId(settings) => {
+                // Before the log can be open: not even for a moment is a server ready that knows nobody.
+                lifecycle.lacks_keys(true);
+                lifecycle.lacks_documents(true);
+                Self::open_helseid(settings).await
+            }
         }
     }
 
@@ -91,15 +97,13 @@ impl Access {
         Arc::clone(&self.admission)
     }
 
-    /// Keeps keys and organisations fresh, for ever. Balancers are told to wait until there are keys.
+    /// Keeps keys, organisations and publishers fresh, for ever.
     pub(crate) async fn keep_fresh(self, lifecycle: &Lifecycle) {
         let Some(Fresh { keys, organisations: (organisations, mut source), publishers }) =
             self.fresh
         else {
             return std::future::pending().await;
         };
-        lifecycle.lacks_keys(true);
-        lifecycle.lacks_documents(true);
         let first = async {
             keys.known().await;
             lifecycle.lacks_keys(false);

@@ -128,7 +128,7 @@ impl Starting {
             server = server.over_tls(Tls::open(tls).await.context("could not serve over TLS")?);
         }
         let streams = OpenStreams::new();
-        let access = Access::open(&settings.auth).await?;
+        let access = Access::open(&settings.auth, &lifecycle).await?;
         let admission = access.admission();
         let api = Arc::new(Api::new(
             lifecycle.clone(),
