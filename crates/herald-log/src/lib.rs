@@ -43,6 +43,7 @@ pub use self::{
     check::{Report, check},
     error::{AppendError, OpenError, ReadError},
     meters::describe_metrics,
+    order::place::{BadOrderPlace, EngineSettings, EngineUrl, OrderPlace},
     page::{Page, PageBounds, Record, Sink},
     watch::Watch,
 };

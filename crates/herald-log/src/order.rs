@@ -4,7 +4,9 @@
 //! the batch right behind that position or not at all; so whoever wins, the batch was numbered by somebody who had
 //! seen everything before it.
 
+pub(crate) mod engine;
 pub(crate) mod local;
+pub(crate) mod place;
 
 use std::{fmt, io};
 
