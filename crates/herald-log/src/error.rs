@@ -16,6 +16,12 @@ pub enum AppendError {
     /// The disk did not take the batch, often because it is full; nothing happened.
     #[error("the disk did not take the batch")]
     Refused(#[source] Arc<io::Error>),
+    /// The engine that keeps the cluster's log does not answer; nothing happened.
+    #[error("the log's engine does not answer")]
+    EngineAway,
+    /// The engine keeps another log than this replica, or has lost something that it had; nothing happened.
+    #[error("the engine's log is not the one that this replica holds: its history is another")]
+    OtherHistory,
     /// An earlier write or sync failed, so the log takes no appends until it is opened again; nothing happened.
     #[error("the log takes no appends after a failed write or sync")]
     Poisoned,
@@ -87,6 +93,12 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{0} is in use by another process")]
     InUse(PathBuf),
+    /// It is a replica's copy of a cluster's log.
+    #[error(
+        "{0} is a replica's copy of a cluster's log: serve it with the --log that it follows, or remove it to begin a new \
+         history"
+    )]
+    Follows(PathBuf),
     /// A file operation failed.
     #[error("could not {doing} {path}")]
     Io {
@@ -118,6 +130,23 @@ pub enum OpenError {
         /// What is wrong there.
         what: String,
     },
+}
+
+/// Why the log of an engine could not be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What `--log` says cannot be used.
+    #[error("could not use the log's engine: {0}")]
+    Settings(String),
+    /// The engine answers, and something about it must be changed first.
+    #[error("the log's engine cannot be used as it is: {0}")]
+    Unfit(String),
+    /// The engine's log and what the data directory holds do not go together. The text says what happened and what to do.
+    #[error("the history does not match: {0}")]
+    History(String),
 }
 
 impl From<ReadError> for OpenError {

@@ -50,8 +50,15 @@ pub(crate) struct Header {
     pub(crate) trim_point: u64,
     /// Milliseconds since 1970, never less than the frame's before.
     pub(crate) time_ms: u64,
-    /// The disk was synced up to this position when the frame was written.
+    /// In a file: the disk was synced up to this position when the frame was written. In an engine, where all that can be
+    /// read is safe: [which batch](link) it stands right behind.
     pub(crate) safe_through: Position,
+}
+
+/// What an engine's frame says of the batch that it stands behind: half of that one's random id. So a follower notices
+/// when the engine has taken back what it had, and has gone on.
+pub(crate) fn link(batch_id: u128) -> Position {
+    Position(u64::try_from(batch_id & u128::from(u64::MAX)).expect("it is half of it"))
 }
 
 impl Header {
@@ -187,6 +194,36 @@ impl Batch {
         bytes[..HEADER_BYTES].copy_from_slice(&header.encode(salt));
         assert!(bytes.len() <= FRAME_BYTES_MAX, "the sequencer bounds a group");
         Frame { header, bytes: bytes.into(), records }
+    }
+}
+
+impl Frame {
+    /// Reads a whole frame as an engine stores it.
+    pub(crate) fn decode(bytes: Bytes, salt: u64) -> Result<Self, &'static str> {
+        let header = bytes.first_chunk().ok_or("a frame header is cut short")?;
+        let header = Header::decode(header, salt)?;
+        if header.is_end_mark() || header.bytes as usize != bytes.len() {
+            return Err("a frame is not as long as it says");
+        }
+        let records = decode_records(&header, &bytes, salt)?;
+        Ok(Self { header, bytes, records })
+    }
+
+    /// The same batch as a file keeps it: under the file's salt, saying what its disk has synced, and with a trim point
+    /// that is not below `trim_point`.
+    pub(crate) fn kept(&self, salt: u64, safe_through: Position, trim_point: u64) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        for record in &self.records {
+            let start = record.at as usize;
+            let record_bytes =
+                &mut bytes[start..start + RECORD_HEADER_BYTES + record.body_bytes as usize];
+            let checksum = record_checksum(salt, record.offset, record_bytes);
+            record_bytes[0..4].copy_from_slice(&checksum.to_le_bytes());
+        }
+        let trim_point = self.header.trim_point.max(trim_point);
+        let header = Header { safe_through, trim_point, ..self.header };
+        bytes[..HEADER_BYTES].copy_from_slice(&header.encode(salt));
+        Self { header, bytes: bytes.into(), records: self.records.clone() }
     }
 }
 

@@ -41,19 +41,23 @@ use uuid::Uuid;
 pub use self::{
     append::Appended,
     check::{Report, check},
-    error::{AppendError, OpenError, ReadError},
+    error::{AppendError, JoinError, OpenError, ReadError},
     meters::describe_metrics,
-    order::place::{BadOrderPlace, EngineSettings, EngineUrl, OrderPlace},
+    order::{
+        condition::Condition,
+        join::{Progress, Step},
+        place::{BadOrderPlace, EngineSettings, EngineUrl, OrderPlace},
+    },
     page::{Page, PageBounds, Record, Sink},
     watch::Watch,
 };
 use self::{
     disk::{Access, DataDir, Disk},
     meters::{AppendMeters, ReadMeters, kinds_of},
-    order::local::Local,
+    order::{Order, condition::Shared, local::Local},
     retention::Keeper,
     sequencer::{Handle, Sequencer},
-    view::{View, ViewSettings},
+    view::{View, ViewSettings, copy::Follows},
     watch::Watches,
 };
 
@@ -87,10 +91,12 @@ struct Inner {
     view: Arc<View>,
     sequencer: Handle,
     watches: Arc<Watches>,
+    /// How the engine of a cluster is; a single node has none.
+    shared: Option<Arc<Shared>>,
     stopping: tokio::sync::watch::Sender<bool>,
     // Plain mutexes: held to take a handle out, never across a wait.
     sequencer_task: Mutex<Option<JoinHandle<()>>>,
-    keeper_task: Mutex<Option<JoinHandle<()>>>,
+    tasks: Mutex<Option<Vec<JoinHandle<()>>>>,
     append_meters: AppendMeters,
     read_meters: ReadMeters,
 }
@@ -113,18 +119,72 @@ impl Log {
         Self::start(disk, ViewSettings::default(), settings, clock)
     }
 
+    /// Opens the log that `place` says: as [`Log::open`], or joins the cluster whose engine is there. `progress` tells how
+    /// far that is; it waits for an engine that is away, for ever.
+    ///
+    /// # Errors
+    /// [`JoinError`]: what is wrong with the directory or the engine, or that they do not go together.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn open_at(
+        place: &OrderPlace,
+        engine: &EngineSettings,
+        dir: &Path,
+        settings: LogSettings,
+        progress: &Progress,
+    ) -> Result<Self, JoinError> {
+        match place {
+            OrderPlace::Local => {
+                let dir = dir.to_owned();
+                let opened = tokio::task::spawn_blocking(move || Self::open(&dir, settings)).await;
+                Ok(opened.expect("opening a log does not panic")?)
+            }
+            OrderPlace::Jetstream(_) | OrderPlace::Postgres(_) => {
+                let _ = (engine, progress);
+                Err(JoinError::Settings("not yet".into()))
+            }
+        }
+    }
+
     fn start(
         disk: Arc<dyn Disk>,
         view_settings: ViewSettings,
         settings: LogSettings,
         clock: Clock,
     ) -> Result<Self, OpenError> {
+        if Follows::read(&*disk)?.is_some() {
+            return Err(OpenError::Follows(disk.path("")));
+        }
         let view = Arc::new(View::open(disk, view_settings)?);
         let watches = Arc::new(Watches::default());
         let order = Local { view: Arc::clone(&view) };
-        let (sequencer, handle) =
-            Sequencer::new(order, Arc::clone(&view), Arc::clone(&watches), Arc::clone(&clock));
+        let (sequencer, handle) = Sequencer::new(
+            order,
+            Arc::clone(&view),
+            Arc::clone(&watches),
+            Arc::clone(&clock),
+            None,
+        );
         let stopping = tokio::sync::watch::Sender::new(false);
+        Ok(Self::run(view, watches, sequencer, handle, clock, settings, stopping, None))
+    }
+
+    /// Starts the tasks of a log.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of the one thing that is put together here"
+    )]
+    fn run<O: Order>(
+        view: Arc<View>,
+        watches: Arc<Watches>,
+        sequencer: Sequencer<O>,
+        handle: Handle,
+        clock: Clock,
+        settings: LogSettings,
+        stopping: tokio::sync::watch::Sender<bool>,
+        cluster: Option<(Arc<Shared>, Vec<JoinHandle<()>>)>,
+    ) -> Self {
         let keeper = Keeper {
             view: Arc::clone(&view),
             sequencer: handle.clone(),
@@ -132,16 +192,20 @@ impl Log {
             retention: settings.retention,
             stopping: stopping.subscribe(),
         };
-        Ok(Self(Arc::new(Inner {
+        let (shared, mut tasks) =
+            cluster.map_or((None, Vec::new()), |(shared, tasks)| (Some(shared), tasks));
+        tasks.push(tokio::spawn(keeper.run()));
+        Self(Arc::new(Inner {
             view,
             sequencer: handle,
             watches,
+            shared,
             stopping,
             sequencer_task: Mutex::new(Some(tokio::spawn(sequencer.run()))),
-            keeper_task: Mutex::new(Some(tokio::spawn(keeper.run()))),
+            tasks: Mutex::new(Some(tasks)),
             append_meters: AppendMeters::new(),
             read_meters: ReadMeters::new(),
-        })))
+        }))
     }
 
     /// Appends `drafts`, 1 to 1000, all or none; answers in their order when they are durable. `now` becomes their
@@ -270,6 +334,20 @@ impl Log {
         self.0.view.history()
     }
 
+    /// How the log gets on with the engine that keeps its order; always fine on a single node.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.0.shared.as_ref().map_or(Condition::Fine, |shared| shared.condition())
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        self.0.shared.as_deref()
+    }
+
+    fn position(&self) -> order::Position {
+        self.0.view.marks().position
+    }
+
     /// Whether a failed write or sync has poisoned the log: it refuses appends until it is opened again.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -287,7 +365,7 @@ impl Log {
             let _ = task.await;
         }
         // Not aborted: its work on the disk would go on in a directory that is somebody else's by then.
-        if let Some(task) = take(&self.0.keeper_task) {
+        for task in take(&self.0.tasks).into_iter().flatten() {
             let _ = task.await;
         }
         let view = Arc::clone(&self.0.view);

@@ -13,6 +13,7 @@ const APPEND_SECONDS: &str = "herald_log_append_seconds";
 const SYNC_SECONDS: &str = "herald_log_sync_seconds";
 const BATCH_RECORDS: &str = "herald_log_batch_records";
 const BATCH_BYTES: &str = "herald_log_batch_bytes";
+const CONFLICTS: &str = "herald_log_conflicts_total";
 const WAKES: &str = "herald_wakes_total";
 const RECENT_READS: &str = "herald_recent_reads_total";
 const BYTES: &str = "herald_log_bytes";
@@ -34,6 +35,11 @@ pub fn describe_metrics() {
     describe_histogram!(SYNC_SECONDS, Unit::Seconds, "One sync of the disk.");
     describe_histogram!(BATCH_RECORDS, "Records of one batch: what shared one sync.");
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "Bytes of one batch.");
+    describe_counter!(
+        CONFLICTS,
+        "Batches that another replica's came before; they were numbered again and tried again."
+    );
+    crate::order::condition::describe();
     describe_counter!(WAKES, "Streams woken because something new came for them.");
     describe_counter!(
         RECENT_READS,
@@ -97,6 +103,7 @@ pub(crate) struct BatchMeters {
     pub(crate) records: Histogram,
     pub(crate) bytes: Histogram,
     pub(crate) wakes: Counter,
+    pub(crate) conflicts: Counter,
 }
 
 impl BatchMeters {
@@ -106,6 +113,7 @@ impl BatchMeters {
             records: histogram!(BATCH_RECORDS),
             bytes: histogram!(BATCH_BYTES),
             wakes: counter!(WAKES),
+            conflicts: counter!(CONFLICTS),
         }
     }
 }

@@ -4,9 +4,14 @@
 //! the batch right behind that position or not at all; so whoever wins, the batch was numbered by somebody who had
 //! seen everything before it.
 
+pub(crate) mod condition;
 pub(crate) mod engine;
+pub(crate) mod join;
 pub(crate) mod local;
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod place;
+pub(crate) mod replicated;
 
 use std::{fmt, io};
 
@@ -14,11 +19,23 @@ use crate::frame::{Batch, Frame};
 
 /// Keeps the order of batches.
 pub(crate) trait Order: Send + 'static {
+    /// What has come from elsewhere.
+    type News: Send;
+
+    /// Waits until it is this replica's turn to append, and takes in what has come meanwhile.
+    fn turn(&mut self) -> impl Future<Output = ()> + Send;
+
     /// Stores `batch` right behind what this replica's view holds, and adds it to the view once it is safe.
     ///
     /// # Errors
     /// [`OrderError`] says whether nothing happened.
-    fn append(&self, batch: Batch) -> impl Future<Output = Result<Frame, OrderError>> + Send;
+    fn append(&mut self, batch: Batch) -> impl Future<Output = Result<Frame, OrderError>> + Send;
+
+    /// Waits for what comes from elsewhere. Cancel-safe.
+    fn news(&mut self) -> impl Future<Output = Self::News> + Send;
+
+    /// Takes it in.
+    fn take(&mut self, news: Self::News) -> impl Future<Output = ()> + Send;
 
     /// Nothing waits behind the last batch, which was answered for.
     fn idle(&self);
@@ -44,9 +61,18 @@ impl fmt::Display for Position {
 /// Why a batch was not stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OrderError {
+    /// Another replica's batch came first; it is in the view by now. Number this one again.
+    #[error("another batch came first")]
+    Conflict(Box<Batch>),
     /// Nothing happened.
     #[error("the batch was not stored")]
     Refused(#[source] io::Error),
+    /// Nothing happened: the engine does not answer.
+    #[error("the log's engine does not answer")]
+    Away,
+    /// Nothing happened, and nothing will: the engine keeps another log than the view.
+    #[error("the engine's log has another history")]
+    OtherHistory,
     /// Nothing happened, and nothing will until the log is opened again.
     #[error("the log is poisoned by an earlier failure")]
     Poisoned,

@@ -18,7 +18,7 @@ use crate::{
     AppendError, Clock,
     frame::{Batch, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Prepared},
     meters::BatchMeters,
-    order::{Order, OrderError},
+    order::{Order, OrderError, condition::Shared},
     view::{View, receivers_of, recent::Recent, segment::Marks},
     watch::Watches,
 };
@@ -59,6 +59,7 @@ pub(crate) enum Verdict {
 enum Command {
     Append(Waiting),
     Trim(Offset, oneshot::Sender<()>),
+    Carry,
     Close,
 }
 
@@ -74,14 +75,27 @@ struct Waiting {
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
+    /// How a cluster's engine is; a single node has none.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Handle {
     /// Waits until there is room for `bytes` of records.
     pub(crate) async fn room(&self, bytes: usize) -> Result<Room, AppendError> {
+        self.obstacle()?;
         let permits = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits 32 bits");
         let permit = Arc::clone(&self.room).acquire_many_owned(permits).await;
+        // Who waited for room while the engine went away is told so at once, or each would wait in vain in its turn.
+        self.obstacle()?;
         permit.map(Room).map_err(|_| AppendError::Closed)
+    }
+
+    fn obstacle(&self) -> Result<(), AppendError> {
+        match &self.shared {
+            Some(shared) if shared.refused().is_some() => Err(AppendError::OtherHistory),
+            Some(shared) if shared.is_stuck() => Err(AppendError::EngineAway),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for its turn and the verdict.
@@ -106,6 +120,11 @@ impl Handle {
         }
     }
 
+    /// Appends a batch without records, which carries the next offset and the trim point.
+    pub(crate) async fn carry(&self) {
+        let _ = self.commands.send(Command::Carry).await;
+    }
+
     /// Refuses what comes from now on; what waits is still stored.
     pub(crate) async fn close(&self) {
         let _ = self.commands.send(Command::Close).await;
@@ -121,6 +140,9 @@ pub(crate) struct Sequencer<O> {
     commands: mpsc::Receiver<Command>,
     waiting: VecDeque<Waiting>,
     trim_to: Option<Offset>,
+    must_carry: bool,
+    /// What every batch id of this process begins with.
+    replica: u64,
     trimmers: Vec<oneshot::Sender<()>>,
     closing: bool,
     meters: BatchMeters,
@@ -140,6 +162,7 @@ impl<O: Order> Sequencer<O> {
         view: Arc<View>,
         watches: Arc<Watches>,
         clock: Clock,
+        shared: Option<Arc<Shared>>,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(WAITING_MAX);
         let sequencer = Self {
@@ -150,31 +173,46 @@ impl<O: Order> Sequencer<O> {
             commands,
             waiting: VecDeque::new(),
             trim_to: None,
+            must_carry: false,
+            replica: rand::random(),
             trimmers: Vec::new(),
             closing: false,
             meters: BatchMeters::new(),
         };
-        (sequencer, Handle { commands: sender, room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)) })
+        let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+        (sequencer, Handle { commands: sender, room, shared })
     }
 
     /// Runs until it is closed or nobody is left who could ask.
     pub(crate) async fn run(mut self) {
         loop {
-            if self.waiting.is_empty() && self.trim_to.is_none() {
+            if !self.has_work() {
                 if self.closing {
                     break;
                 }
-                let Some(command) = self.commands.recv().await else { break };
-                self.take(command);
+                tokio::select! {
+                    command = self.commands.recv() => match command {
+                        Some(command) => self.take(command),
+                        None => break,
+                    },
+                    news = self.order.news() => self.order.take(news).await,
+                }
+                continue;
             }
+            self.order.turn().await;
             while let Ok(command) = self.commands.try_recv() {
                 self.take(command);
             }
             let group = self.gather();
-            if !group.requests.is_empty() || self.trim_to.is_some() {
-                self.commit(group).await;
-            }
+            self.commit(group).await;
         }
+    }
+
+    fn has_work(&mut self) -> bool {
+        while let Ok(command) = self.commands.try_recv() {
+            self.take(command);
+        }
+        !self.waiting.is_empty() || self.trim_to.is_some() || self.must_carry
     }
 
     fn take(&mut self, command: Command) {
@@ -184,6 +222,7 @@ impl<O: Order> Sequencer<O> {
                 self.trim_to = self.trim_to.max(Some(offset));
                 self.trimmers.push(done);
             }
+            Command::Carry => self.must_carry = true,
             Command::Close => {
                 self.closing = true;
                 self.commands.close();
@@ -220,16 +259,21 @@ impl<O: Order> Sequencer<O> {
     async fn commit(&mut self, mut group: Group) {
         let marks = self.view.marks();
         let next_offset = marks.next_offset;
-        let trim_point = self.trim_to.take().map_or(0, Offset::get).min(marks.tail());
+        let (trim_to, must_carry) = (self.trim_to.take(), std::mem::take(&mut self.must_carry));
+        let trim_point = trim_to.map_or(0, Offset::get).min(marks.tail()).max(marks.trim_point);
+        if group.requests.is_empty() && trim_point == marks.trim_point && !must_carry {
+            // Another replica was first to trim.
+            return self.trimmed();
+        }
         let records: Vec<Prepared> = group
             .requests
             .iter_mut()
             .flat_map(|waiting| waiting.request.records.drain(..))
             .collect();
         let batch = Batch {
-            id: rand::random(),
+            id: u128::from(self.replica) << 64 | u128::from(rand::random::<u64>()),
             first_offset: next_offset,
-            trim_point: trim_point.max(marks.trim_point),
+            trim_point,
             time_ms: (self.clock)().max(marks.time_ms),
             records,
         };
@@ -240,13 +284,35 @@ impl<O: Order> Sequencer<O> {
         self.meters.append_seconds.record(began.elapsed());
         match stored {
             Ok(frame) => self.answer(group, &frame),
-            Err(error) => refuse(group, error),
+            Err(OrderError::Conflict(batch)) => {
+                self.meters.conflicts.increment(1);
+                self.trim_to = self.trim_to.max(trim_to);
+                return self.put_back(group, batch.records);
+            }
+            Err(error) => refuse(group, error, self.view.is_poisoned()),
         }
+        self.trimmed();
+        if self.waiting.is_empty() && self.commands.is_empty() {
+            self.order.idle();
+        }
+    }
+
+    fn trimmed(&mut self) {
         for done in self.trimmers.drain(..) {
             let _ = done.send(());
         }
-        if self.waiting.is_empty() && self.commands.is_empty() {
-            self.order.idle();
+    }
+
+    /// Their batch was not stored: they wait again, in their old places, with their records.
+    fn put_back(&mut self, group: Group, records: Vec<Prepared>) {
+        let mut records = records.into_iter();
+        let mut requests = group.requests;
+        for waiting in &mut requests {
+            let count = usize::try_from(waiting.count).expect("it was a length");
+            waiting.request.records = records.by_ref().take(count).collect();
+        }
+        for waiting in requests.into_iter().rev() {
+            self.waiting.push_front(waiting);
         }
     }
 
@@ -286,19 +352,30 @@ impl Group {
     }
 }
 
-fn refuse(group: Group, error: OrderError) {
+fn refuse(group: Group, error: OrderError, is_poisoned: bool) {
     let again: Box<dyn Fn() -> AppendError> = match error {
         OrderError::Poisoned => Box::new(|| AppendError::Poisoned),
+        OrderError::Conflict(_) => unreachable!("its requests wait again"),
+        OrderError::Away => Box::new(|| AppendError::EngineAway),
+        OrderError::OtherHistory => Box::new(|| AppendError::OtherHistory),
         OrderError::Refused(source) => {
-            tracing::warn!(error = with_causes(&source), "the disk did not take a batch");
+            tracing::warn!(error = with_causes(&source), "a batch was refused");
             let source = Arc::new(source);
             Box::new(move || AppendError::Refused(Arc::clone(&source)))
         }
         OrderError::Unknown(source) => {
-            tracing::error!(
-                error = with_causes(&source),
-                "a write or sync failed: the log takes no appends until the server is started again",
-            );
+            let error = with_causes(&source);
+            if is_poisoned {
+                tracing::error!(
+                    error,
+                    "a write or sync failed: the log takes no appends until the server is started again",
+                );
+            } else {
+                tracing::error!(
+                    error,
+                    "no word from the log's engine in time: the outcome is unknown"
+                );
+            }
             let source = Arc::new(source);
             Box::new(move || AppendError::Unknown(Arc::clone(&source)))
         }

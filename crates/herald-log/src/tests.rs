@@ -14,6 +14,8 @@ use herald_types::{Grant, HerId, HerIds, NotificationType, PageLimit};
 use super::*;
 use crate::disk::memory::{Call, Failure, MemoryDisk};
 
+mod cluster;
+
 const EVERYONE: std::ops::RangeInclusive<u32> = 1..=4;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// So little recent memory that nearly every request must look again.

@@ -2,6 +2,7 @@
 //!
 //! Synchronous; it knows no clock, no network and no runtime. One writer adds batches, any number of readers read.
 
+pub(crate) mod copy;
 pub(crate) mod index;
 pub(crate) mod merge;
 pub(crate) mod open;
@@ -31,7 +32,7 @@ use crate::{
     ReadError,
     disk::{self, Access, Disk},
     frame::{self, Batch, FRAME_BYTES_MAX, Frame, Prepared, RecordAt},
-    order::OrderError,
+    order::{OrderError, Position},
     page::{Page, PageBounds, Record, Sink, stored_offset},
 };
 
@@ -91,6 +92,10 @@ struct Writer {
     reserved: u64,
     /// The time of the segment's first frame.
     segment_time_ms: Option<u64>,
+    /// Everything up to this position is on the disk.
+    synced_through: Position,
+    /// Which batch stands last, where that is known: a segment without a frame does not tell.
+    newest_id: Option<u128>,
 }
 
 const LOCK: &str = "nothing panics while it holds a lock of the view";
@@ -125,26 +130,80 @@ impl View {
     /// [`OrderError`] says whether nothing happened. After a failed sync the view takes no more batches.
     pub(crate) fn commit(&self, batch: &Batch) -> Result<Frame, OrderError> {
         let mut writer = self.writer()?;
-        let offsets = batch.first_offset - self.written_segment().header.start.next_offset;
-        if writer.end >= self.settings.segment_bytes || offsets > SEGMENT_OFFSETS_MAX {
-            self.roll(&mut writer)?;
-        }
-        let segment = self.written_segment();
+        let segment = self.segment_for(&mut writer, batch.first_offset)?;
         let position = writer.marks.position;
         let frame = batch.encode(position.next(), position, segment.header.salt);
         let marks =
             writer.marks.after(&frame.header).expect("the sequencer numbers from the marks");
         self.store(&mut writer, &segment, &frame)?;
+        self.sync_or_poison(&segment)?;
+        writer.synced_through = marks.position;
+        self.show(&mut writer, &segment, &frame, marks);
+        Ok(frame)
+    }
 
+    /// Adds batches that are safe elsewhere, in their order: nothing is synced here. Says how many it took; fewer than all
+    /// only when there is no room on the disk, or a failure has poisoned the view.
+    ///
+    /// # Errors
+    /// When a frame cannot stand where it stands.
+    pub(crate) fn apply(
+        &self,
+        frames: &[Frame],
+    ) -> Result<(usize, Option<OrderError>), &'static str> {
+        for (taken, frame) in frames.iter().enumerate() {
+            if let Err(error) = self.apply_one(frame)? {
+                return Ok((taken, Some(error)));
+            }
+        }
+        Ok((frames.len(), None))
+    }
+
+    fn apply_one(&self, frame: &Frame) -> Result<Result<(), OrderError>, &'static str> {
+        let mut writer = match self.writer() {
+            Ok(writer) => writer,
+            Err(error) => return Ok(Err(error)),
+        };
+        let segment = match self.segment_for(&mut writer, frame.header.first_offset) {
+            Ok(segment) => segment,
+            Err(error) => return Ok(Err(error)),
+        };
+        // What a view that began in the middle of the log lacks is trimmed for it.
+        let trim_point = writer.marks.trim_point;
+        let kept = frame.kept(segment.header.salt, writer.synced_through, trim_point);
+        let marks = writer.marks.after(&kept.header)?;
+        if let Err(error) = self.store(&mut writer, &segment, &kept) {
+            return Ok(Err(error));
+        }
+        self.show(&mut writer, &segment, &kept, marks);
+        Ok(Ok(()))
+    }
+
+    /// The segment that the next frame goes into, whose first record would have this offset.
+    fn segment_for(
+        &self,
+        writer: &mut Writer,
+        first_offset: u64,
+    ) -> Result<Arc<Segment>, OrderError> {
+        let start = self.written_segment().header.start.next_offset;
+        let offsets = first_offset.saturating_sub(start);
+        if writer.end >= self.settings.segment_bytes || offsets > SEGMENT_OFFSETS_MAX {
+            self.roll(writer)?;
+        }
+        Ok(self.written_segment())
+    }
+
+    /// Makes a stored frame visible.
+    fn show(&self, writer: &mut Writer, segment: &Segment, frame: &Frame, marks: Marks) {
         let at = writer.end;
         writer.end += frame.bytes.len() as u64;
         writer.marks = marks;
         writer.last = Some(frame.header);
+        writer.newest_id = Some(frame.header.batch_id);
         writer.segment_time_ms.get_or_insert(frame.header.time_ms);
         segment.add(&frame.header, at, &frame.records);
         // Memory is filled before anyone can be woken; the tail moves under the same lock.
-        self.recent.write().expect(LOCK).add(&frame, marks);
-        Ok(frame)
+        self.recent.write().expect(LOCK).add(frame, marks);
     }
 
     fn store(
@@ -171,10 +230,39 @@ impl View {
             writer.reserved = writer.end;
             return Err(OrderError::Refused(error));
         }
+        Ok(())
+    }
+
+    fn sync_or_poison(&self, segment: &Segment) -> Result<(), OrderError> {
         segment.file.sync_data().map_err(|error| {
             self.poison();
             OrderError::Unknown(error)
         })
+    }
+
+    /// Syncs what was added without a sync.
+    ///
+    /// # Errors
+    /// [`OrderError`] after a failed sync, which poisons the view.
+    pub(crate) fn sync(&self) -> Result<(), OrderError> {
+        let (segment, position) = {
+            let writer = self.writer()?;
+            if writer.synced_through == writer.marks.position {
+                return Ok(());
+            }
+            (self.written_segment(), writer.marks.position)
+        };
+        // Without the lock: what is added meanwhile need not wait for the disk. A segment before this one was synced when
+        // this one began.
+        self.sync_or_poison(&segment)?;
+        let mut writer = self.writer()?;
+        writer.synced_through = writer.synced_through.max(position);
+        Ok(())
+    }
+
+    /// Which batch stands last, where that is known.
+    pub(crate) fn newest_id(&self) -> Option<u128> {
+        self.writer.lock().expect(LOCK).newest_id
     }
 
     /// The writer, as long as something may be written. Whoever panicked as the writer left it as a failed write does.
@@ -204,7 +292,10 @@ impl View {
 
     /// Syncs the end mark, refuses further batches, and lets another process open the directory.
     pub(crate) fn close(&self) {
-        self.mark_end();
+        // The mark says that what stands before it is on the disk.
+        if self.sync().is_ok() {
+            self.mark_end();
+        }
         if !self.is_poisoned() {
             // Only the mark is not synced; without it the log opens as after a crash.
             let _ = self.written_segment().file.sync_data();
@@ -223,6 +314,11 @@ impl View {
 
     /// Begins a new segment. The old one goes on for a while if there is no room for another.
     fn roll(&self, writer: &mut Writer) -> Result<(), OrderError> {
+        if writer.synced_through < writer.marks.position {
+            // Only the segment being written may lose its end.
+            self.sync_or_poison(&self.written_segment())?;
+            writer.synced_through = writer.marks.position;
+        }
         let header = Header { salt: rand::random(), log_id: self.log_id, start: writer.marks };
         let name = header.name();
         let new_name = format!("{name}{}", disk::NEW_SUFFIX);

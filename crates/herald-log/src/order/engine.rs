@@ -17,6 +17,13 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(6);
 /// How long an engine may take for one answer before its caller is told that there is none.
 pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(3);
 
+/// How long an engine keeps a batch at least, where notifications are kept for `retention`: longer than any view shows what
+/// is in it, whatever the clocks say, and long enough for a replica that was away.
+pub(crate) fn kept_for(retention: Duration) -> Duration {
+    const MARGIN_MIN: Duration = Duration::from_secs(60 * 60);
+    retention.saturating_add((retention / 4).max(MARGIN_MIN))
+}
+
 /// Which log an engine keeps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {

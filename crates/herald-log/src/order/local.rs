@@ -1,6 +1,6 @@
 //! One node: the commit of the view *is* the log. One write and one sync for a whole group, never a conflict.
 
-use std::{io, sync::Arc};
+use std::{convert::Infallible, future::pending, io, sync::Arc};
 
 use super::{Order, OrderError};
 use crate::{
@@ -14,7 +14,12 @@ pub(crate) struct Local {
 }
 
 impl Order for Local {
-    async fn append(&self, batch: Batch) -> Result<Frame, OrderError> {
+    /// Nothing comes from elsewhere.
+    type News = Infallible;
+
+    async fn turn(&mut self) {}
+
+    async fn append(&mut self, batch: Batch) -> Result<Frame, OrderError> {
         let view = Arc::clone(&self.view);
         let committed = tokio::task::spawn_blocking(move || view.commit(&batch)).await;
         committed.unwrap_or_else(|panic| {
@@ -22,6 +27,14 @@ impl Order for Local {
             self.view.poison();
             Err(OrderError::Unknown(io::Error::other(panic)))
         })
+    }
+
+    async fn news(&mut self) -> Infallible {
+        pending().await
+    }
+
+    async fn take(&mut self, news: Infallible) {
+        match news {}
     }
 
     fn idle(&self) {
@@ -45,7 +58,7 @@ mod tests {
     async fn a_commit_that_panics_poisons_the_log() {
         let disk = MemoryDisk::default();
         let (view, mut run) = (Arc::new(open(&disk)), Run::new(StdRng::seed_from_u64(3)));
-        let local = Local { view: Arc::clone(&view) };
+        let mut local = Local { view: Arc::clone(&view) };
         let batch = run.batch(&view);
         local.append(batch).await.unwrap();
         let before = read_all(&view).unwrap();

@@ -37,7 +37,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    fn encode(&self) -> [u8; HEADER_FILE_BYTES] {
+    pub(super) fn encode(&self) -> [u8; HEADER_FILE_BYTES] {
         let mut bytes = [0; HEADER_FILE_BYTES];
         bytes[0..8].copy_from_slice(HEADER_MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -67,7 +67,7 @@ impl Names {
     }
 }
 
-fn bad_header(disk: &dyn Disk, name: &str, bad: &BadHeader) -> OpenError {
+pub(super) fn bad_header(disk: &dyn Disk, name: &str, bad: &BadHeader) -> OpenError {
     match *bad {
         BadHeader::Damaged(what) => damaged(disk, name, 0, what),
         BadHeader::UnknownFormat(found) => {
@@ -180,6 +180,9 @@ impl View {
             end: scan.end,
             reserved,
             segment_time_ms: first_time_ms,
+            // What was found is written and synced.
+            synced_through: scan.marks.position,
+            newest_id: last_frame.map(|frame| frame.batch_id),
         };
         Ok(Self {
             disk,
@@ -307,7 +310,7 @@ fn begin(disk: &dyn Disk) -> io::Result<(Names, String)> {
 }
 
 /// Removes the one empty segment that a crash between the two steps of [`begin`] leaves; refuses anything else.
-fn remove_unused(disk: &dyn Disk, segment_names: &[String]) -> Result<(), OpenError> {
+pub(super) fn remove_unused(disk: &dyn Disk, segment_names: &[String]) -> Result<(), OpenError> {
     let Some(name) = segment_names.first() else { return Ok(()) };
     let (file, header) = open_segment(disk, name)?;
     let segment = Segment::new(disk, header, file, Index::Memory(MemoryIndex::new(header.start)));
@@ -323,7 +326,7 @@ fn remove_unused(disk: &dyn Disk, segment_names: &[String]) -> Result<(), OpenEr
     remove_segment(disk, name)
 }
 
-fn remove_segment(disk: &dyn Disk, name: &str) -> Result<(), OpenError> {
+pub(super) fn remove_segment(disk: &dyn Disk, name: &str) -> Result<(), OpenError> {
     for name in [name.to_owned(), index_name(name)] {
         disk::remove_if_there(disk, &name).map_err(|source| {
             let path = disk.path(&name);

@@ -3,6 +3,7 @@
 //! docs/storage.md §2 has the header to the byte, §4 how its end is found.
 
 use std::{
+    collections::VecDeque,
     io,
     path::PathBuf,
     sync::{Arc, RwLock, RwLockReadGuard},
@@ -332,7 +333,8 @@ pub(crate) fn scan(
     let start = HEADER_BYTES as u64;
     let marks = header.start;
     let mut scan = Scan { end: start, unsafe_from: start, is_marked: false, marks, torn: None };
-    let mut last_frame_end = start;
+    // Where the frames end of which nothing has said yet that they were safe.
+    let mut unsafe_ends: VecDeque<(Position, u64)> = VecDeque::new();
     loop {
         let at = scan.end;
         let bad = match next_frame(&mut window, at, header.salt)? {
@@ -340,21 +342,21 @@ pub(crate) fn scan(
                 if frame.safe_through != scan.marks.position {
                     return Err(ScanError::Damaged { at, what: "an end mark is out of place" });
                 }
+                scan.unsafe_from =
+                    newest_safe(&mut unsafe_ends, &frame).unwrap_or(scan.unsafe_from);
                 scan.end += bytes.len() as u64;
-                scan.unsafe_from = last_frame_end;
                 scan.is_marked = true;
                 continue;
             }
             Ok((frame, bytes)) => match frame::decode_records(&frame, bytes, header.salt) {
                 Ok(records) => {
                     let damaged = |what| ScanError::Damaged { at, what };
-                    if frame.safe_through == scan.marks.position {
-                        scan.unsafe_from = last_frame_end;
-                    }
+                    let safe = newest_safe(&mut unsafe_ends, &frame);
+                    scan.unsafe_from = safe.unwrap_or(scan.unsafe_from);
                     scan.marks = scan.marks.after(&frame).map_err(damaged)?;
                     scan.end += bytes.len() as u64;
                     scan.is_marked = false;
-                    last_frame_end = scan.end;
+                    unsafe_ends.push_back((scan.marks.position, scan.end));
                     each(&frame, at, bytes, records);
                     continue;
                 }
@@ -369,6 +371,15 @@ pub(crate) fn scan(
         scan.torn = rest.any_bytes.then_some(bad);
         return Ok(scan);
     }
+}
+
+/// Where the newest of these frames ends that `frame` says was safe; forgets those that were.
+fn newest_safe(unsafe_ends: &mut VecDeque<(Position, u64)>, frame: &frame::Header) -> Option<u64> {
+    let mut newest = None;
+    while unsafe_ends.front().is_some_and(|(at, _)| *at <= frame.safe_through) {
+        newest = unsafe_ends.pop_front().map(|(_, end)| end);
+    }
+    newest
 }
 
 type Found<'a> = Result<(frame::Header, &'a [u8]), &'static str>;

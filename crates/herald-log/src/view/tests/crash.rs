@@ -64,6 +64,7 @@ fn work(disk: &MemoryDisk, run: &mut Run, steps: usize) -> Promises {
                         break;
                     }
                     Err(OrderError::Poisoned) => break,
+                    Err(other) => panic!("a single node has no others: {other}"),
                 }
             }
             7 => {

@@ -1,0 +1,192 @@
+//! How a replica and the engine of its log get on: what health, metrics and producers are told.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Gauge, describe_gauge, gauge};
+use tokio::time::Instant;
+
+use super::{Position, engine::Look};
+use crate::Clock;
+
+const REPLICA_LAG: &str = "herald_replica_lag";
+const ENGINE_AWAY: &str = "herald_engine_away";
+const LOG_REFUSED: &str = "herald_log_refused";
+
+/// An engine that was heard of within so long is not counted as silent.
+const SILENCE_USUAL: Duration = Duration::from_secs(3);
+
+/// Says what the metrics of this module mean.
+pub(crate) fn describe() {
+    describe_gauge!(
+        REPLICA_LAG,
+        "Batches that the order has and this replica's view has not, as far as is known; while the engine does not answer, \
+         one more for each second."
+    );
+    describe_gauge!(
+        ENGINE_AWAY,
+        "1 while the engine of the cluster's log does not answer, else 0."
+    );
+    describe_gauge!(
+        LOG_REFUSED,
+        "1 once the engine has shown another log than this replica holds, or has lost something; else 0."
+    );
+}
+
+/// How the log gets on with what keeps its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// All is well.
+    Fine,
+    /// The engine does not answer: reads go on, appends are refused until it is back.
+    Away,
+    /// The engine's log is another one, or has lost something. Ends only with the process; the text says what happened.
+    Refused(Arc<str>),
+}
+
+/// Shared by the follower and the sequencer, who write it, and those who ask.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// What the engine has, and what the view has reached.
+    newest: AtomicU64,
+    reached: AtomicU64,
+    is_following: AtomicBool,
+    /// The view's last batch has been found in the engine.
+    is_verified: AtomicBool,
+    /// A batch waits for its outcome whose producers have been told that it is unknown.
+    is_stuck: AtomicBool,
+    refused: OnceLock<Arc<str>>,
+    // Plain mutexes: held to copy a few words.
+    heard: Mutex<Instant>,
+    clock: Mutex<Option<(u64, Instant)>>,
+}
+
+impl Shared {
+    pub(crate) fn new(reached: Position) -> Self {
+        Self {
+            newest: AtomicU64::new(reached.0),
+            reached: AtomicU64::new(reached.0),
+            is_following: AtomicBool::new(true),
+            is_verified: AtomicBool::new(reached == Position(0)),
+            is_stuck: AtomicBool::new(false),
+            refused: OnceLock::new(),
+            heard: Mutex::new(Instant::now()),
+            clock: Mutex::new(None),
+        }
+    }
+
+    /// The engine has answered, and its log reaches at least to `newest`.
+    pub(crate) fn heard(&self, newest: Position) {
+        self.newest.fetch_max(newest.0, Ordering::Relaxed);
+        self.is_following.store(true, Ordering::Relaxed);
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(crate) fn looked(&self, look: &Look) {
+        self.heard(look.newest);
+        let clock = Some((look.time_ms, Instant::now()));
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+    }
+
+    pub(crate) fn reached(&self, position: Position) {
+        self.reached.store(position.0, Ordering::Relaxed);
+        self.newest.fetch_max(position.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_verified(&self) {
+        self.is_verified.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the engine has been seen to hold what the view holds.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified.load(Ordering::Relaxed)
+    }
+
+    /// The engine could not be followed.
+    pub(crate) fn is_away(&self) {
+        self.is_following.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_stuck(&self, is_stuck: bool) {
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
+    }
+
+    /// Whether appends are to be refused at once.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// The engine's log is not the view's. Only the first reason counts.
+    pub(crate) fn refuse(&self, what: &str) {
+        if self.refused.set(what.into()).is_ok() {
+            tracing::error!(
+                what,
+                "the history does not match: no append is taken until this is mended"
+            );
+        }
+    }
+
+    pub(crate) fn refused(&self) -> Option<&Arc<str>> {
+        self.refused.get()
+    }
+
+    pub(crate) fn newest(&self) -> Position {
+        Position(self.newest.load(Ordering::Relaxed))
+    }
+
+    /// Batches that the engine has and the view has not, and one for each second of silence.
+    pub(crate) fn lag(&self) -> u64 {
+        let known = self.newest().0.saturating_sub(self.reached.load(Ordering::Relaxed));
+        let silence = self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        known + if silence > SILENCE_USUAL { silence.as_secs() } else { 0 }
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        if let Some(what) = self.refused() {
+            Condition::Refused(Arc::clone(what))
+        } else if self.is_stuck() || !self.is_following.load(Ordering::Relaxed) {
+            Condition::Away
+        } else {
+            Condition::Fine
+        }
+    }
+
+    /// A clock that is never ahead of the engine's: a replica whose own was set forward would otherwise trim for all.
+    pub(crate) fn clock(self: &Arc<Self>, own: Clock) -> Clock {
+        let shared = Arc::clone(self);
+        Arc::new(move || {
+            let engine = *shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
+            let engine = engine.map_or(u64::MAX, |(time_ms, at)| {
+                time_ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+            });
+            own().min(engine)
+        })
+    }
+}
+
+/// What is on the metrics page of it.
+pub(crate) struct ConditionMeters {
+    lag: Gauge,
+    away: Gauge,
+    refused: Gauge,
+}
+
+impl ConditionMeters {
+    pub(crate) fn new() -> Self {
+        Self { lag: gauge!(REPLICA_LAG), away: gauge!(ENGINE_AWAY), refused: gauge!(LOG_REFUSED) }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats; exact to 2^53")]
+    pub(crate) fn set(&self, shared: &Shared) {
+        let condition = shared.condition();
+        let flag = |is_so| f64::from(u8::from(is_so));
+        self.lag.set(shared.lag() as f64);
+        self.away.set(flag(condition == Condition::Away));
+        self.refused.set(flag(matches!(condition, Condition::Refused(_))));
+    }
+}

@@ -1,0 +1,454 @@
+//! Joining a cluster: which log the engine keeps, whether it is the one that this replica has a copy of, and catching up.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use herald_types::with_causes;
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{
+    Position,
+    condition::{ConditionMeters, Shared},
+    engine::{Engine, EngineError, Identity, Look},
+    replicated::{Replicated, WHAT_TO_DO, follower::Follower, upkeep::Upkeep},
+};
+use crate::{
+    Clock, JoinError, Log, LogSettings,
+    disk::{DataDir, Disk},
+    frame::Frame,
+    sequencer::Sequencer,
+    view::{View, ViewSettings, copy::Found, open::Names, segment::Marks},
+    watch::Watches,
+};
+
+/// Between two looks at an engine that is away, or whose log is not ready.
+const AGAIN_WAIT: Duration = Duration::from_millis(500);
+/// How often a long start says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// A log that does not go with what the directory holds is looked at again, so many times, before the start gives up.
+const MISMATCHES_MAX: u32 = 5;
+/// The follower reads ahead by so many pages of the engine.
+const FOLLOWED_MAX: usize = 2;
+
+/// How far a replica is in joining its cluster. Clones tell of the same.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Step>>);
+
+/// One step of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// The data directory is being opened.
+    #[default]
+    Opening,
+    /// The engine does not answer; it is asked again, for ever.
+    EngineAway,
+    /// The engine's log is being filled from a view.
+    Seeding,
+    /// The view follows what was there when the replica started.
+    Following {
+        /// How far it is, in batches.
+        position: u64,
+        /// How far it must come.
+        newest: u64,
+    },
+}
+
+impl Progress {
+    /// Where it is now.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the step; says whether it is another kind of step than before.
+    fn set(&self, step: Step) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = std::mem::discriminant(&*now) != std::mem::discriminant(&step);
+        *now = step;
+        is_new
+    }
+}
+
+impl Log {
+    /// Joins the cluster whose log `engine` keeps, with a view in `dir`: waits until the engine answers, and until the view
+    /// has all that the log held when it did.
+    pub(crate) async fn join<E: Engine>(
+        dir: &Path,
+        settings: LogSettings,
+        engine: E,
+        progress: &Progress,
+    ) -> Result<Self, JoinError> {
+        let dir = dir.to_owned();
+        let disk = tokio::task::spawn_blocking(move || DataDir::open(&dir));
+        let disk = disk.await.expect("opening a directory does not panic")?;
+        let own_clock: Clock =
+            Arc::new(|| u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default());
+        let joining = Joining {
+            disk: Arc::new(disk),
+            engine: Arc::new(engine),
+            view_settings: ViewSettings::default(),
+            settings,
+            own_clock,
+            progress: progress.clone(),
+        };
+        joining.join().await
+    }
+}
+
+/// A replica on its way into a cluster.
+pub(crate) struct Joining<E> {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) engine: Arc<E>,
+    pub(crate) view_settings: ViewSettings,
+    pub(crate) settings: LogSettings,
+    pub(crate) own_clock: Clock,
+    pub(crate) progress: Progress,
+}
+
+/// A view that goes with the engine's log.
+struct Ready {
+    view: Arc<View>,
+    look: Look,
+    term: u64,
+}
+
+/// Why a view does not go with the engine's log.
+enum Mismatch {
+    /// May be what a node says that has just become the leader: worth another look.
+    History(String),
+    Other(JoinError),
+}
+
+impl<T: Into<JoinError>> From<T> for Mismatch {
+    fn from(error: T) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<EngineError> for JoinError {
+    fn from(error: EngineError) -> Self {
+        Self::Unfit(with_causes(&error))
+    }
+}
+
+impl<E: Engine> Joining<E> {
+    pub(crate) async fn join(self) -> Result<Log, JoinError> {
+        let Ready { view, look, term } = self.ready().await?;
+        let shared = Arc::new(Shared::new(view.marks().position));
+        shared.looked(&look);
+        let stopping = watch::Sender::new(false);
+        let (to, followed) = mpsc::channel(FOLLOWED_MAX);
+        let watches = Arc::new(Watches::default());
+        let clock = shared.clock(Arc::clone(&self.own_clock));
+        let order = Replicated::new(
+            Arc::clone(&self.engine),
+            Arc::clone(&view),
+            Arc::clone(&watches),
+            Arc::clone(&shared),
+            look.identity.salt,
+            followed,
+        );
+        let (sequencer, handle) = Sequencer::new(
+            order,
+            Arc::clone(&view),
+            Arc::clone(&watches),
+            Arc::clone(&clock),
+            Some(Arc::clone(&shared)),
+        );
+        let follower = Follower {
+            engine: Arc::clone(&self.engine),
+            view: Arc::clone(&view),
+            shared: Arc::clone(&shared),
+            identity: look.identity,
+            term,
+            to,
+        };
+        let upkeep = Upkeep {
+            engine: Arc::clone(&self.engine),
+            view: Arc::clone(&view),
+            shared: Arc::clone(&shared),
+            sequencer: handle.clone(),
+            clock: Arc::clone(&clock),
+            retention: self.settings.retention,
+            stopping: stopping.subscribe(),
+        };
+        let tasks = vec![tokio::spawn(follower.run()), tokio::spawn(upkeep.run())];
+        let log = Log::run(
+            view,
+            watches,
+            sequencer,
+            handle,
+            clock,
+            self.settings,
+            stopping,
+            Some((shared, tasks)),
+        );
+        match self.catch_up(&log, look.newest).await {
+            Ok(()) => Ok(log),
+            Err(error) => {
+                log.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for an engine that answers and a log that goes with what the directory holds.
+    async fn ready(&self) -> Result<Ready, JoinError> {
+        let mut mismatches = 0;
+        loop {
+            let look = self.look().await?;
+            match self.prepare(look).await {
+                Ok(Some(ready)) => return Ok(ready),
+                Ok(None) => sleep(AGAIN_WAIT).await,
+                Err(Mismatch::Other(error)) => return Err(error),
+                Err(Mismatch::History(what)) => {
+                    mismatches += 1;
+                    if mismatches == MISMATCHES_MAX {
+                        return Err(JoinError::History(format!("{what}. {WHAT_TO_DO}")));
+                    }
+                    tracing::warn!(what, "the history does not seem to match, looking again");
+                    sleep(AGAIN_WAIT * mismatches).await;
+                }
+            }
+        }
+    }
+
+    /// Asks the engine until it answers.
+    async fn look(&self) -> Result<Option<Look>, JoinError> {
+        loop {
+            match self.engine.look().await {
+                Ok(look) => return Ok(look),
+                Err(EngineError::Away(why)) => self.is_away(&*why).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn is_away(&self, why: &(dyn std::error::Error + 'static)) {
+        if self.progress.set(Step::EngineAway) {
+            let engine = self.engine.address();
+            tracing::warn!(
+                error = with_causes(why),
+                engine,
+                "the log's engine does not answer: not ready until it does"
+            );
+        }
+        sleep(AGAIN_WAIT).await;
+    }
+
+    /// Opens the view, builds it again or begins it, as it goes with the log. `None`: look again.
+    async fn prepare(&self, look: Option<Look>) -> Result<Option<Ready>, Mismatch> {
+        let found = self.blocking(|disk| Found::on(&**disk)).await?;
+        let Some(look) = look else { return self.begin_log(found).await };
+        let names = Names { history: look.identity.history, log_id: look.identity.log_id };
+        if look.identity.is_seeding {
+            if self.progress.set(Step::Seeding) {
+                tracing::info!("the engine's log is being seeded: not ready until that is done");
+            }
+            return Ok(None);
+        }
+        if look.is_hollow() {
+            return Err(Mismatch::History(format!(
+                "the engine's log has a past, up to position {}, and nothing of it is left to read",
+                look.newest
+            )));
+        }
+        let term = found
+            .follows
+            .filter(|follows| follows.log_id == names.log_id)
+            .map_or(0, |follows| follows.term);
+        if look.term < term {
+            return Err(Mismatch::History(format!(
+                "the engine's term is {} and was {term} before: an old primary has come back",
+                look.term
+            )));
+        }
+        let term = look.term;
+        match found.names {
+            Some(held) if held == names => {
+                let view = self.open().await?;
+                let position = view.marks().position;
+                if look.newest < position {
+                    let why = format!(
+                        "the engine's log ends at position {}, and this replica has seen {position}: it has lost what it \
+                         had acknowledged",
+                        look.newest
+                    );
+                    return Err(Mismatch::History(why));
+                }
+                if look.first <= position.next() {
+                    return Ok(Some(Ready { view: Arc::new(view), look, term }));
+                }
+                drop(view);
+                tracing::warn!(
+                    "the engine has removed batches that this replica has not: its view is built again"
+                );
+            }
+            Some(held) if held.history == names.history => {
+                let tail = self.open().await?.marks().tail();
+                let newest = self.frame_at(&look, look.newest).await?;
+                if newest.as_ref().is_none_or(|newest| newest.header.next_offset() <= tail) {
+                    let why = format!(
+                        "the engine's log does not reach offset {tail}, which this replica has seen"
+                    );
+                    return Err(Mismatch::History(why));
+                }
+                tracing::warn!(
+                    "the log has moved to another engine: this replica's view is built again"
+                );
+            }
+            Some(held) => {
+                if self.open().await?.marks().next_offset > 1 {
+                    return Err(Mismatch::History(format!(
+                        "the engine's log has the history {} and this data directory {}",
+                        names.history, held.history
+                    )));
+                }
+                tracing::info!(
+                    "the data directory has never held a notification: it becomes a copy of the engine's log"
+                );
+            }
+            None => {}
+        }
+        self.begin_view(names, look, term).await
+    }
+
+    /// The engine has no log: the first replica makes it, unless somebody has seen one.
+    async fn begin_log(&self, found: Found) -> Result<Option<Ready>, Mismatch> {
+        if found.names.is_some() {
+            let tail = self.open().await?.marks().tail();
+            if tail > 0 || found.follows.is_some() {
+                return Err(Mismatch::History(format!(
+                    "the engine has no log, and this replica holds one up to offset {tail}: the engine has been emptied, \
+                     or is another one"
+                )));
+            }
+        }
+        let identity = Identity {
+            history: Uuid::new_v4(),
+            log_id: Uuid::new_v4(),
+            salt: rand::random(),
+            is_seeding: false,
+        };
+        match self.engine.create(&identity).await {
+            Ok(()) => tracing::info!(
+                engine = self.engine.address(),
+                "the engine had no log: a new history begins"
+            ),
+            Err(EngineError::Away(why)) => self.is_away(&*why).await,
+            Err(error) => return Err(JoinError::from(error).into()),
+        }
+        Ok(None)
+    }
+
+    /// Begins a copy at the oldest batch that the engine has.
+    async fn begin_view(
+        &self,
+        names: Names,
+        look: Look,
+        term: u64,
+    ) -> Result<Option<Ready>, Mismatch> {
+        let start = if look.newest == Position(0) {
+            Marks::START
+        } else {
+            let first = self.frame_at(&look, look.first).await?;
+            let newest = self.frame_at(&look, look.newest).await?;
+            // They go while one looks.
+            let (Some(first), Some(newest)) = (first, newest) else { return Ok(None) };
+            let removed = first.header.first_offset - 1;
+            if newest.header.trim_point < removed {
+                return Err(Mismatch::History(format!(
+                    "the engine has removed notifications up to offset {removed}, and only those up to {} may be: its \
+                     retention is shorter than Herald's",
+                    newest.header.trim_point
+                )));
+            }
+            let position = Position(look.first.0 - 1);
+            Marks {
+                position,
+                next_offset: first.header.first_offset,
+                trim_point: removed,
+                time_ms: 0,
+            }
+        };
+        let settings = self.view_settings;
+        let view = self
+            .blocking(move |disk| View::begin_copy(Arc::clone(disk), settings, names, start, term))
+            .await?;
+        Ok(Some(Ready { view: Arc::new(view), look, term }))
+    }
+
+    async fn frame_at(&self, look: &Look, position: Position) -> Result<Option<Frame>, Mismatch> {
+        let read = loop {
+            match self.engine.read(position).await {
+                Ok(read) => break read,
+                Err(EngineError::Away(why)) => self.is_away(&*why).await,
+                Err(error) => return Err(JoinError::from(error).into()),
+            }
+        };
+        let frame = read.map(|bytes| Frame::decode(bytes, look.identity.salt)).transpose();
+        frame.map_err(|what| {
+            Mismatch::History(format!(
+                "the engine's batch at position {position} is not as it was written: {what}"
+            ))
+        })
+    }
+
+    async fn open(&self) -> Result<View, JoinError> {
+        let settings = self.view_settings;
+        Ok(self.blocking(move |disk| View::open(Arc::clone(disk), settings)).await?)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<dyn Disk>) -> T + Send + 'static,
+    ) -> T {
+        let disk = Arc::clone(&self.disk);
+        tokio::task::spawn_blocking(move || work(&disk))
+            .await
+            .expect("work on the disk does not panic")
+    }
+
+    /// Waits until the view has reached `newest`.
+    async fn catch_up(&self, log: &Log, newest: Position) -> Result<(), JoinError> {
+        let meters = ConditionMeters::new();
+        let (began, mut said) = (Instant::now(), Instant::now());
+        let shared = log.shared().expect("a cluster's log has one");
+        loop {
+            let position = log.position();
+            if let Some(what) = shared.refused() {
+                return Err(JoinError::History(what.to_string()));
+            }
+            if log.is_poisoned() {
+                let source = io::Error::other("a write or sync failed while following");
+                let (doing, path) = ("write to", self.disk.path(""));
+                return Err(crate::OpenError::Io { doing, path, source }.into());
+            }
+            meters.set(shared);
+            if position >= newest && shared.is_verified() {
+                let (batches, tail) = (position.0, log.tail().get());
+                tracing::info!(batches, tail, took = ?began.elapsed(), "caught up with the log");
+                return Ok(());
+            }
+            let is_new =
+                self.progress.set(Step::Following { position: position.0, newest: newest.0 });
+            if is_new || said.elapsed() >= PROGRESS_INTERVAL {
+                tracing::info!(position = position.0, newest = newest.0, "following the log");
+                said = Instant::now();
+            }
+            sleep(CATCH_UP_LOOK).await;
+        }
+    }
+}
+
+/// How often catching up looks how far it is.
+const CATCH_UP_LOOK: Duration = Duration::from_millis(20);

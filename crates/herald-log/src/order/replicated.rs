@@ -1,0 +1,494 @@
+//! A cluster: the order is an engine's, and this replica's view is a copy of it.
+//!
+//! ```text
+//! sequencer ── append ─► engine ─► answer ──┐
+//!                          └─► follower ────┴─► view, in the order of positions
+//! ```
+//!
+//! A batch is appended right behind the one that the view holds last. Whoever comes second follows first, and numbers
+//! again. What becomes of a batch without an answer is decided by what stands at its position, and by nothing else: a
+//! publish may land after one has looked, so the same bytes are repeated on the same condition until something stands
+//! there.
+
+pub(crate) mod follower;
+mod turns;
+pub(crate) mod upkeep;
+
+use std::{future::pending, io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use herald_types::with_causes;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+
+use self::turns::Turns;
+use super::{
+    Order, OrderError, Position,
+    condition::Shared,
+    engine::{AppendFailure, Engine, Entry, Followed, Place},
+};
+use crate::{
+    frame::{Batch, Frame, Header, link},
+    view::{View, receivers_of},
+    watch::Watches,
+};
+
+/// How long a producer waits for the engine's word before it is told that the outcome is unknown. With what one may have
+/// waited for the batch before, it stays below the 10 s that the contract gives.
+const APPEND_WAIT: Duration = Duration::from_secs(7);
+/// How long it waits for the outcome of an older batch whose producers have been told so.
+const SETTLE_WAIT: Duration = Duration::from_secs(1);
+/// Between two tries of the same batch.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// Between two tries to add to the view what the disk had no room for.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
+/// The order of a cluster, as one replica sees it.
+pub(crate) struct Replicated<E> {
+    pub(crate) engine: Arc<E>,
+    view: Arc<View>,
+    watches: Arc<Watches>,
+    shared: Arc<Shared>,
+    salt: u64,
+    /// Where the view stands, or will when the backlog is added.
+    newest: Position,
+    /// Which batch that is; a view does not always remember.
+    newest_id: Option<u128>,
+    // Bounded by what the follower sends at a time; a few, so that it reads while the view is written.
+    followed: mpsc::Receiver<Followed>,
+    /// Batches that are safe in the engine and that the disk has had no room for.
+    backlog: Vec<Frame>,
+    /// A batch of this replica of which nobody knows yet what became; its producers have been told so.
+    unsettled: Option<Entry>,
+    turns: Turns,
+}
+
+/// What became of a batch.
+enum Outcome {
+    Stored,
+    /// Another batch stands at its position.
+    Lost,
+    /// The engine said no, and it was never tried before.
+    Refused(io::Error),
+    /// The time is over. Whether it may still appear.
+    GivenUp {
+        may_appear: bool,
+    },
+}
+
+/// What comes to a replica that appends nothing.
+pub(crate) enum News {
+    Followed(Followed),
+    /// What the engine said of the batch that is not settled.
+    Tried(Result<(), AppendFailure>),
+    /// It is time to try the disk again.
+    Room,
+}
+
+impl<E: Engine> Replicated<E> {
+    pub(crate) fn new(
+        engine: Arc<E>,
+        view: Arc<View>,
+        watches: Arc<Watches>,
+        shared: Arc<Shared>,
+        salt: u64,
+        followed: mpsc::Receiver<Followed>,
+    ) -> Self {
+        let newest = view.marks().position;
+        let newest_id = if newest == Position(0) { Some(0) } else { view.newest_id() };
+        let (backlog, unsettled, turns) = (Vec::new(), None, Turns::new());
+        Self {
+            engine,
+            view,
+            watches,
+            shared,
+            salt,
+            newest,
+            newest_id,
+            followed,
+            backlog,
+            unsettled,
+            turns,
+        }
+    }
+
+    /// Tries one batch until it is known what became of it, or until `deadline`.
+    async fn store(&mut self, entry: &Entry, deadline: Instant, mut may_appear: bool) -> Outcome {
+        let engine = Arc::clone(&self.engine);
+        let position = entry.after.position.next();
+        let (mut is_taken, mut next_wait) = (false, Duration::ZERO);
+        loop {
+            let (waits_for_others, wait) = (is_taken, next_wait);
+            let attempt = async {
+                if waits_for_others {
+                    // Only what follows can tell by whom.
+                    return pending().await;
+                }
+                sleep(wait).await;
+                engine.append(entry).await
+            };
+            let mut attempt = pin!(attempt);
+            let mut is_tried = may_appear;
+            let answer = loop {
+                tokio::select! {
+                    biased;
+                    followed = receive(&mut self.followed) => {
+                        if let Some(id) = self.take_in(followed, position).await {
+                            return if id == entry.batch_id { Outcome::Stored } else { Outcome::Lost };
+                        }
+                    }
+                    answer = &mut attempt => break answer,
+                    () = sleep_until(deadline) => {
+                        is_tried |= !is_taken;
+                        return Outcome::GivenUp { may_appear: is_tried };
+                    }
+                }
+            };
+            next_wait = RETRY_WAIT;
+            match answer {
+                Ok(()) => {
+                    self.add_stored(entry).await;
+                    return Outcome::Stored;
+                }
+                Err(AppendFailure::Conflict) => is_taken = true,
+                Err(AppendFailure::Refused(why)) if !may_appear => {
+                    return Outcome::Refused(io::Error::other(why));
+                }
+                Err(AppendFailure::Refused(_)) => {}
+                Err(AppendFailure::Unknown(why)) => {
+                    if !may_appear {
+                        tracing::warn!(
+                            error = with_causes(&*why),
+                            position = position.0,
+                            "no answer about a batch: it is repeated until something stands at its position",
+                        );
+                    }
+                    may_appear = true;
+                }
+            }
+        }
+    }
+
+    /// Adds a batch of this replica that the engine has stored.
+    async fn add_stored(&mut self, entry: &Entry) {
+        let frame = Frame::decode(entry.frame.clone(), self.salt);
+        self.add(vec![frame.expect("it was encoded here")]).await;
+    }
+
+    /// Takes in what was followed; says which batch stands at `awaited`, if that is known by now.
+    async fn take_in(&mut self, followed: Followed, awaited: Position) -> Option<u128> {
+        self.shared.heard(followed.newest);
+        let salt = self.salt;
+        let (newest, newest_id, marks) = (self.newest, self.newest_id, self.view.marks());
+        let decoded = tokio::task::spawn_blocking(move || {
+            decode_behind(followed.batches, newest, newest_id, salt).map(|(same, frames)| {
+                // A view does not always remember its last batch; then that must fit all else that it knows.
+                let is_same = same.is_none_or(|same| match newest_id {
+                    Some(id) => same.batch_id == id,
+                    None => {
+                        same.next_offset() == marks.next_offset && same.time_ms == marks.time_ms
+                    }
+                });
+                (same, is_same, frames)
+            })
+        });
+        let decoded = decoded.await.expect("decoding does not panic");
+        let (same, frames) = match decoded {
+            Ok((same, true, frames)) => (same, frames),
+            Ok((_, false, _)) => {
+                self.shared.refuse(&format!(
+                    "the engine has another batch at position {newest} than this replica: it has lost what it had \
+                     acknowledged, or is another log. {WHAT_TO_DO}"
+                ));
+                return None;
+            }
+            Err(what) => {
+                self.shared.refuse(&format!("{what}. {WHAT_TO_DO}"));
+                return None;
+            }
+        };
+        if let Some(same) = same {
+            self.newest_id = Some(same.batch_id);
+            self.shared.set_verified();
+        }
+        let stands = frames.iter().find(|frame| frame.header.position == awaited);
+        let stands = stands.map(|frame| frame.header.batch_id);
+        if self.shared.refused().is_none() && !frames.is_empty() {
+            for frame in &frames {
+                self.turns.other(frame.header.batch_id, Instant::now());
+            }
+            self.add(frames).await;
+            self.shared.set_verified();
+        }
+        stands
+    }
+
+    /// Adds batches that are safe to the view, behind those that wait for room, and wakes whom they concern.
+    async fn add(&mut self, frames: Vec<Frame>) {
+        if let Some(last) = frames.last() {
+            (self.newest, self.newest_id) = (last.header.position, Some(last.header.batch_id));
+        }
+        self.backlog.extend(frames);
+        let (view, mut backlog) = (Arc::clone(&self.view), std::mem::take(&mut self.backlog));
+        let added = tokio::task::spawn_blocking(move || {
+            let applied = view.apply(&backlog);
+            let rest = backlog.split_off(applied.as_ref().map_or(0, |(taken, _)| *taken));
+            (applied, backlog, rest)
+        });
+        let (applied, added, rest) = match added.await {
+            Ok(added) => added,
+            Err(panic) => {
+                tracing::error!(error = with_causes(&panic), "adding batches to the view failed");
+                self.view.poison();
+                return;
+            }
+        };
+        self.backlog = rest;
+        for frame in &added {
+            self.watches.wake(receivers_of(frame));
+        }
+        if let Some(last) = added.last() {
+            self.shared.reached(last.header.position);
+        }
+        match applied {
+            Ok((_, None)) => {}
+            Ok((_, Some(error))) => {
+                let (waiting, error) = (self.backlog.len(), with_causes(&error));
+                tracing::error!(
+                    error,
+                    waiting,
+                    "the disk does not take batches that the engine has stored"
+                );
+            }
+            Err(what) => self
+                .shared
+                .refuse(&format!("a batch of the engine does not fit: {what}. {WHAT_TO_DO}")),
+        }
+    }
+
+    /// Takes in all that has come, without waiting. Says whether the view stands elsewhere now.
+    async fn catch_up(&mut self) -> bool {
+        let before = self.newest;
+        while self.backlog.is_empty()
+            && let Ok(followed) = self.followed.try_recv()
+        {
+            self.take_in(followed, Position(0)).await;
+        }
+        self.newest != before
+    }
+
+    /// Why nothing may be appended now.
+    fn obstacle(&self) -> Option<OrderError> {
+        if self.shared.refused().is_some() {
+            Some(OrderError::OtherHistory)
+        } else if self.view.is_poisoned() {
+            Some(OrderError::Poisoned)
+        } else if !self.backlog.is_empty() {
+            let what = "the disk has no room for what the engine has stored";
+            Some(OrderError::Refused(io::Error::new(io::ErrorKind::StorageFull, what)))
+        } else {
+            None
+        }
+    }
+
+    /// Waits until `deadline` for what the view must know before it can append: which batch it holds last.
+    async fn know_newest(&mut self, deadline: Instant) -> bool {
+        while self.newest_id.is_none() {
+            let Ok(followed) = timeout_at(deadline, receive(&mut self.followed)).await else {
+                return false;
+            };
+            self.take_in(followed, Position(0)).await;
+            if self.shared.refused().is_some() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn settle(&mut self, deadline: Instant) -> bool {
+        let Some(entry) = self.unsettled.take() else { return true };
+        match self.store(&entry, deadline, true).await {
+            Outcome::Stored | Outcome::Lost => {
+                self.settled(&entry);
+                true
+            }
+            Outcome::Refused(_) | Outcome::GivenUp { .. } => {
+                self.unsettled = Some(entry);
+                false
+            }
+        }
+    }
+
+    fn settled(&mut self, entry: &Entry) {
+        self.unsettled = None;
+        self.shared.set_stuck(false);
+        tracing::info!(
+            position = entry.after.position.next().0,
+            "a batch without an answer is settled"
+        );
+    }
+}
+
+/// What an operator does about a log that is not the replica's.
+pub(crate) const WHAT_TO_DO: &str = "See docs/operations.md, \"When the log is another one\": restore the engine, or fill a \
+    new one from this replica with `herald log seed`";
+
+/// The next thing that was followed. The follower ends only with the replica.
+async fn receive(followed: &mut mpsc::Receiver<Followed>) -> Followed {
+    match followed.recv().await {
+        Some(followed) => followed,
+        None => pending().await,
+    }
+}
+
+/// Decodes the batches from `newest` on: the header of that one, if it is among them, and those behind it.
+fn decode_behind(
+    batches: Vec<(Position, Bytes)>,
+    newest: Position,
+    newest_id: Option<u128>,
+    salt: u64,
+) -> Result<(Option<Header>, Vec<Frame>), String> {
+    let (mut same, mut frames) = (None, Vec::with_capacity(batches.len()));
+    let (mut at, mut id) = (newest, newest_id);
+    for (position, bytes) in batches.into_iter().filter(|(position, _)| *position >= newest) {
+        let bad = |what| {
+            format!("the engine's batch at position {position} is not as it was written: {what}")
+        };
+        let frame = Frame::decode(bytes, salt).map_err(bad)?;
+        let header = frame.header;
+        if header.position != position {
+            return Err(bad("it names another position"));
+        }
+        if position == newest {
+            (same, id) = (Some(header), id.or(Some(header.batch_id)));
+            continue;
+        }
+        if position != at.next() {
+            return Err(format!("the engine has no batch at position {}", at.next()));
+        }
+        if id.is_some_and(|id| header.safe_through != link(id)) {
+            return Err(format!(
+                "the engine's batch at position {position} does not stand behind the one that this replica has at {at}: \
+                 the engine has lost what it had acknowledged, and went on"
+            ));
+        }
+        (at, id) = (position, Some(header.batch_id));
+        frames.push(frame);
+    }
+    Ok((same, frames))
+}
+
+impl<E: Engine> Order for Replicated<E> {
+    type News = News;
+
+    async fn turn(&mut self) {
+        let Some(until) = self.turns.wait(Instant::now()) else { return };
+        while !self.turns.is_next() && self.backlog.is_empty() {
+            tokio::select! {
+                followed = receive(&mut self.followed) => drop(self.take_in(followed, Position(0)).await),
+                () = sleep_until(until) => return,
+            }
+        }
+    }
+
+    async fn append(&mut self, batch: Batch) -> Result<Frame, OrderError> {
+        let began = Instant::now();
+        if let Some(error) = self.obstacle() {
+            return Err(error);
+        }
+        if self.catch_up().await {
+            return Err(OrderError::Conflict(Box::new(batch)));
+        }
+        if self.unsettled.is_some() {
+            let is_settled = self.settle(began + SETTLE_WAIT).await;
+            return Err(if is_settled {
+                OrderError::Conflict(Box::new(batch))
+            } else {
+                OrderError::Away
+            });
+        }
+        if !self.know_newest(began + APPEND_WAIT).await {
+            return Err(self.obstacle().unwrap_or(OrderError::Away));
+        }
+        if self.newest != self.view.marks().position
+            || batch.first_offset != self.view.marks().next_offset
+        {
+            return Err(OrderError::Conflict(Box::new(batch)));
+        }
+        let newest_id = self.newest_id.expect("it is known by now");
+        let frame = batch.encode(self.newest.next(), link(newest_id), self.salt);
+        let entry = Entry {
+            after: Place { position: self.newest, batch_id: newest_id },
+            batch_id: batch.id,
+            frame: frame.bytes.clone(),
+            tail: frame.header.next_offset() - 1,
+            time_ms: frame.header.time_ms,
+        };
+        match self.store(&entry, began + APPEND_WAIT, false).await {
+            Outcome::Stored if self.backlog.is_empty() && !self.view.is_poisoned() => {
+                self.turns.won(began.elapsed(), Instant::now());
+                Ok(frame)
+            }
+            Outcome::Stored => Err(OrderError::Unknown(io::Error::other(
+                "it is stored, and the view does not take it",
+            ))),
+            Outcome::Lost => Err(OrderError::Conflict(Box::new(batch))),
+            Outcome::Refused(why) => Err(OrderError::Refused(why)),
+            Outcome::GivenUp { may_appear: false } => {
+                Err(self.obstacle().unwrap_or(OrderError::Away))
+            }
+            Outcome::GivenUp { may_appear: true } => {
+                self.unsettled = Some(entry);
+                self.shared.set_stuck(true);
+                Err(OrderError::Unknown(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    async fn news(&mut self) -> News {
+        if !self.backlog.is_empty() {
+            sleep(ROOM_WAIT).await;
+            return News::Room;
+        }
+        let again = async {
+            let Some(entry) = &self.unsettled else { return pending().await };
+            sleep(RETRY_WAIT).await;
+            self.engine.append(entry).await
+        };
+        tokio::select! {
+            biased;
+            followed = receive(&mut self.followed) => News::Followed(followed),
+            tried = again => News::Tried(tried),
+        }
+    }
+
+    async fn take(&mut self, news: News) {
+        match news {
+            News::Room => self.add(Vec::new()).await,
+            News::Followed(followed) => {
+                let awaited = self
+                    .unsettled
+                    .as_ref()
+                    .map_or(Position(0), |entry| entry.after.position.next());
+                self.take_in(followed, awaited).await;
+                if let Some(entry) =
+                    self.unsettled.take_if(|entry| entry.after.position < self.newest)
+                {
+                    self.settled(&entry);
+                }
+            }
+            News::Tried(Ok(())) => {
+                if let Some(entry) = self.unsettled.take() {
+                    self.add_stored(&entry).await;
+                    self.settled(&entry);
+                }
+            }
+            // What stands there comes to be followed; or nothing does yet.
+            News::Tried(Err(_)) => {}
+        }
+    }
+
+    fn idle(&self) {}
+}

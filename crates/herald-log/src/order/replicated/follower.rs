@@ -1,0 +1,235 @@
+//! Follows the engine's log for this replica's view, for ever, and looks that it is still the same log.
+
+use std::{sync::Arc, time::Duration};
+
+use herald_types::with_causes;
+use rand::RngExt as _;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::WHAT_TO_DO;
+use crate::{
+    order::{
+        Position,
+        condition::Shared,
+        engine::{Engine, EngineError, Follow as _, Followed, Identity, Look, SILENCE_MAX},
+    },
+    view::View,
+};
+
+/// How often the engine is asked which log it keeps.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two tries to reach an engine that is away: doubling, with jitter.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// A log that seems to have lost something is looked at again, so many times in a row, before it is believed: a node that
+/// has just become the leader may not have read all of its own log yet.
+const SUSPICIONS_MAX: u32 = 4;
+const SUSPICION_WAIT: Duration = Duration::from_secs(2);
+
+/// Sends what the engine has to the sequencer.
+pub(crate) struct Follower<E> {
+    pub(crate) engine: Arc<E>,
+    pub(crate) view: Arc<View>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) identity: Identity,
+    /// The highest term seen.
+    pub(crate) term: u64,
+    pub(crate) to: mpsc::Sender<Followed>,
+}
+
+/// Why following ended.
+enum Ended {
+    /// Worth trying again.
+    ForNow(EngineError),
+    /// The log is another one, or has lost something.
+    ForGood(String),
+    /// Nobody takes it any more.
+    Closed,
+}
+
+impl From<EngineError> for Ended {
+    fn from(error: EngineError) -> Self {
+        Self::ForNow(error)
+    }
+}
+
+impl<E: Engine> Follower<E> {
+    /// Runs until nobody takes what it sends, or until the log turns out to be another one.
+    pub(crate) async fn run(mut self) {
+        let to = self.to.clone();
+        tokio::select! {
+            biased;
+            () = to.closed() => {}
+            () = self.follow_for_ever() => {}
+        }
+    }
+
+    async fn follow_for_ever(&mut self) {
+        let (mut wait, mut is_said) = (AGAIN_MIN, false);
+        loop {
+            let mut has_followed = false;
+            match self.follow(&mut has_followed).await {
+                Ended::Closed => return,
+                Ended::ForGood(what) => return self.shared.refuse(&what),
+                Ended::ForNow(error) => {
+                    if has_followed {
+                        (wait, is_said) = (AGAIN_MIN, false);
+                    }
+                    // What is only broken is mended by beginning again; anything else is said once.
+                    if !matches!(error, EngineError::Broken(_)) {
+                        self.shared.is_away();
+                    }
+                    if !is_said {
+                        let engine = self.engine.address();
+                        tracing::warn!(
+                            error = with_causes(&error),
+                            engine,
+                            "cannot follow the log; trying again"
+                        );
+                        is_said = true;
+                    }
+                }
+            }
+            let jitter = rand::rng().random_range(0.5..1.0);
+            sleep(wait.mul_f64(jitter)).await;
+            wait = (wait * 2).min(AGAIN_MAX);
+        }
+    }
+
+    async fn follow(&mut self, has_followed: &mut bool) -> Ended {
+        let look = match self.check().await {
+            Ok(look) => look,
+            Err(ended) => return ended,
+        };
+        // From the last batch that is here, so that the first one tells whether it is the same.
+        let from = self.view.marks().position.max(look.first);
+        let follow = match self.engine.follow(from).await {
+            Ok(follow) => follow,
+            Err(error) => return error.into(),
+        };
+        let (to, shared) = (self.to.clone(), Arc::clone(&self.shared));
+        tokio::select! {
+            ended = receive::<E>(follow, to, shared, has_followed) => ended,
+            ended = self.keep_checking() => ended,
+        }
+    }
+
+    async fn keep_checking(&mut self) -> Ended {
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.reset();
+        loop {
+            looks.tick().await;
+            match self.check().await {
+                Ok(_) => {}
+                // Whether the engine can be followed is seen by following.
+                Err(Ended::ForNow(error)) => {
+                    tracing::debug!(
+                        error = with_causes(&error),
+                        "the engine did not answer a look"
+                    );
+                }
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Looks whether the engine keeps the log that the view is a copy of, and all of it that the view has not.
+    async fn check(&mut self) -> Result<Look, Ended> {
+        // Before the looks: what is appended meanwhile is not missed by them.
+        let reached = self.view.marks().position;
+        let mut suspicions = 0;
+        loop {
+            let Some(suspicion) = (match self.engine.look().await? {
+                None => Some("the engine has no log any more".to_owned()),
+                Some(look) => {
+                    self.shared.looked(&look);
+                    match self.suspicion(&look, reached) {
+                        None => return Ok(self.remember(look).await),
+                        suspicion => suspicion,
+                    }
+                }
+            }) else {
+                continue;
+            };
+            suspicions += 1;
+            if suspicions == SUSPICIONS_MAX {
+                return Err(Ended::ForGood(format!("{suspicion}. {WHAT_TO_DO}")));
+            }
+            tracing::warn!(
+                suspicion,
+                "the log may not be the one that this replica holds, looking again"
+            );
+            sleep(SUSPICION_WAIT).await;
+        }
+    }
+
+    fn suspicion(&self, look: &Look, reached: Position) -> Option<String> {
+        let Identity { history, log_id, .. } = look.identity;
+        if (history, log_id) != (self.identity.history, self.identity.log_id) {
+            Some(format!("the engine keeps the log {log_id} of history {history} now"))
+        } else if look.term < self.term {
+            Some(format!(
+                "the engine's term is {} and was {} before: an old primary has come back",
+                look.term, self.term
+            ))
+        } else if look.newest < reached {
+            Some(format!(
+                "the engine's log ends at position {}, and this replica has seen {reached}: it has lost what it had \
+                 acknowledged",
+                look.newest
+            ))
+        } else if look.first > reached.next() {
+            Some(format!(
+                "the engine has removed the batches between position {reached} and {}; a restart builds this replica's \
+                 view again",
+                look.first
+            ))
+        } else {
+            None
+        }
+    }
+
+    async fn remember(&mut self, look: Look) -> Look {
+        if look.term > self.term {
+            let (view, term) = (Arc::clone(&self.view), look.term);
+            match tokio::task::spawn_blocking(move || view.remember_term(term)).await {
+                Ok(Ok(())) => self.term = term,
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error = with_causes(&error),
+                        term,
+                        "could not note the engine's term"
+                    );
+                }
+                Err(panic) => {
+                    tracing::error!(error = with_causes(&panic), "noting the term failed")
+                }
+            }
+        }
+        look
+    }
+}
+
+async fn receive<E: Engine>(
+    mut follow: E::Follow,
+    to: mpsc::Sender<Followed>,
+    shared: Arc<Shared>,
+    has_followed: &mut bool,
+) -> Ended {
+    loop {
+        let followed = match timeout(SILENCE_MAX, follow.next()).await {
+            Ok(Ok(followed)) => followed,
+            Ok(Err(error)) => return error.into(),
+            Err(silent) => return EngineError::Away(silent.into()).into(),
+        };
+        *has_followed = true;
+        shared.heard(followed.newest);
+        if to.send(followed).await.is_err() {
+            return Ended::Closed;
+        }
+    }
+}
