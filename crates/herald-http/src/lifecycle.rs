@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use herald_log::Log;
+use herald_log::{Condition, Log, Progress, Step};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -78,6 +78,12 @@ pub enum NotReady {
     IssuerKeys,
     /// A document that grants depend on has not been had yet: the organisations, or the publishers.
     Documents,
+    /// The engine that keeps the log does not answer, and has not since the start.
+    EngineAway,
+    /// The view follows what the log held at the start, or the engine is still being filled.
+    Following,
+    /// The engine's log is another one than this replica's, or has lost something.
+    History,
     /// A write or sync failed: no append is taken until the process is started again.
     LogPoisoned,
 }
@@ -91,10 +97,16 @@ impl NotReady {
             Self::Stopping => "stopping",
             Self::IssuerKeys => "issuer-keys",
             Self::Documents => "documents",
+            Self::EngineAway => ENGINE_AWAY,
+            Self::Following => "following",
+            Self::History => "history",
             Self::LogPoisoned => "log-poisoned",
         }
     }
 }
+
+/// How health calls an engine that does not answer, whether that makes the replica unready or not.
+pub(crate) const ENGINE_AWAY: &str = "engine-away";
 
 /// A stop that has begun: when, and how long it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +145,7 @@ struct Inner {
     drain_length: Duration,
     log: OnceLock<Log>,
     drain: OnceLock<Drain>,
+    progress: Progress,
     lacks_keys: AtomicBool,
     lacks_documents: AtomicBool,
     // Cancelled right after `drain` is set, so whoever sees it cancelled also sees the drain.
@@ -147,6 +160,7 @@ impl Lifecycle {
             drain_length,
             log: OnceLock::new(),
             drain: OnceLock::new(),
+            progress: Progress::default(),
             lacks_keys: AtomicBool::new(false),
             lacks_documents: AtomicBool::new(false),
             stopping: CancellationToken::new(),
@@ -156,6 +170,12 @@ impl Lifecycle {
     /// From now on requests are answered from `log`. Only the first call counts.
     pub fn serve(&self, log: Log) {
         let _ = self.0.log.set(log);
+    }
+
+    /// How far the log is in being opened: whoever opens it notes it here.
+    #[must_use]
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     /// Says whether the token issuer's keys have still to be had: until then balancers should send nobody here.
@@ -211,12 +231,24 @@ impl Lifecycle {
     pub fn readiness(&self) -> Result<(), NotReady> {
         match self.gate() {
             Err(Unavailable::Stopping { .. }) => Err(NotReady::Stopping),
-            Err(Unavailable::Starting { .. }) => Err(NotReady::Starting),
+            Err(Unavailable::Starting { .. }) => Err(match self.0.progress.step() {
+                Step::Opening => NotReady::Starting,
+                Step::EngineAway => NotReady::EngineAway,
+                Step::Seeding | Step::Following { .. } => NotReady::Following,
+            }),
             Ok(_) if self.0.lacks_keys.load(Ordering::Relaxed) => Err(NotReady::IssuerKeys),
             Ok(_) if self.0.lacks_documents.load(Ordering::Relaxed) => Err(NotReady::Documents),
             Ok(log) if log.is_poisoned() => Err(NotReady::LogPoisoned),
+            Ok(log) if matches!(log.condition(), Condition::Refused(_)) => Err(NotReady::History),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// What a replica that is ready lacks all the same: reading goes on without it.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&'static str> {
+        let log = self.0.log.get()?;
+        (log.condition() == Condition::Away).then_some(ENGINE_AWAY)
     }
 
     /// The stop, if one has begun.

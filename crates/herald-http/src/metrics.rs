@@ -201,10 +201,6 @@ fn describe() {
     describe_gauge!(TAIL_OFFSET, "The newest offset visible here, 0 when there is none.");
     describe_gauge!(TRIM_OFFSET, "The newest offset that retention has removed, 0 for none.");
     describe_gauge!(
-        REPLICA_LAG,
-        "Batches of the order that this replica has not applied yet; always 0 with --log local."
-    );
-    describe_gauge!(
         LOG_POISONED,
         "1 after a failed write or sync: no append is taken until the process is started again."
     );
@@ -285,7 +281,6 @@ fn describe() {
     gauge!(OPEN_STREAMS).set(0.0);
     gauge!(TAIL_OFFSET).set(0.0);
     gauge!(TRIM_OFFSET).set(0.0);
-    gauge!(REPLICA_LAG).set(0.0);
     gauge!(LOG_POISONED).set(0.0);
     // An alert on the first one needs the zero before it.
     counter!(HTTP_STALLED).increment(0);

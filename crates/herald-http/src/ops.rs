@@ -70,7 +70,9 @@ impl Routes for Ops {
 impl Ops {
     fn ready(&self) -> Response {
         match self.lifecycle.readiness() {
-            Ok(()) => health(StatusCode::OK, &Health { status: "ready", reason: None }),
+            Ok(()) => {
+                health(StatusCode::OK, &Health { status: "ready", reason: self.lifecycle.lacks() })
+            }
             Err(why) => {
                 let body = Health { status: "not-ready", reason: Some(why.reason()) };
                 let mut answer = health(StatusCode::SERVICE_UNAVAILABLE, &body);

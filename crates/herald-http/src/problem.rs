@@ -277,6 +277,13 @@ impl Problem {
                  repeat it later.",
             )
             .caused_by(error),
+            AppendError::EngineAway => refused(
+                "The engine that keeps the log does not answer. Nothing of this was stored; repeat it later.",
+            ),
+            AppendError::OtherHistory => refused(
+                "The log takes no notifications here. Nothing of this was stored; repeat it, and another replica may \
+                 take it.",
+            ),
             AppendError::Poisoned => refused(
                 "The log takes no notifications now. Nothing of this was stored; repeat it later.",
             )
@@ -378,6 +385,8 @@ mod tests {
                 ProblemType::AppendRefused,
                 "Nothing of this was stored",
             ),
+            (AppendError::EngineAway, ProblemType::AppendRefused, "Nothing of this was stored"),
+            (AppendError::OtherHistory, ProblemType::AppendRefused, "Nothing of this was stored"),
             (AppendError::Poisoned, ProblemType::AppendRefused, "Nothing of this was stored"),
             (AppendError::Closed, ProblemType::AppendRefused, "Nothing of this was stored"),
             (AppendError::Unknown(disk()), ProblemType::OutcomeUnknown, "same notificationIds"),

@@ -14,6 +14,7 @@ use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 pub(crate) use access::{Auth, Document, HelseIdSettings};
 pub(crate) use args::Args;
 use herald_http::server::TlsSettings;
+use herald_log::OrderPlace;
 pub(crate) use sources::Source;
 use sources::Sources;
 pub(crate) use table::Key;
@@ -31,6 +32,12 @@ pub(crate) struct Settings {
     pub data_dir: PathBuf,
     /// How long a notification is kept; `None` keeps all.
     pub retention: Option<Duration>,
+    /// Where the order of notifications is kept.
+    pub log: OrderPlace,
+    /// How the engine of a cluster's log is reached.
+    pub log_credentials: Option<PathBuf>,
+    /// Whose certificates it may show.
+    pub log_ca: Option<PathBuf>,
     /// How often a silent stream gets a comment line.
     pub heartbeat: Duration,
     /// When a reader that takes nothing is cut off.
@@ -103,6 +110,9 @@ impl Settings {
             data_dir: sources.value(Key::DataDir, kinds::path),
             retention: sources
                 .value(Key::Retention, kinds::or("forever", kinds::duration(kinds::RETENTION))),
+            log: sources.value(Key::Log, kinds::log),
+            log_credentials: sources.value(Key::LogCredentials, kinds::or("none", kinds::file)),
+            log_ca: sources.value(Key::LogCa, kinds::or("none", kinds::file)),
             heartbeat: sources.value(Key::Heartbeat, kinds::duration(kinds::HEARTBEAT)),
             stall_timeout: sources.value(Key::StallTimeout, kinds::duration(kinds::STALL_TIMEOUT)),
             stream_max_age: sources
@@ -138,7 +148,6 @@ impl Settings {
             log_format: sources.value(Key::LogFormat, kinds::log_format),
             origins: Vec::new(),
         };
-        sources.value(Key::Log, kinds::log);
         settings.check_together(&mut sources);
         Ok(Self { origins: sources.finish()?, ..settings })
     }

@@ -26,7 +26,7 @@ pub(crate) fn describe() {
     describe_gauge!(
         REPLICA_LAG,
         "Batches that the order has and this replica's view has not, as far as is known; while the engine does not answer, \
-         one more for each second."
+         one more for each second. Always 0 with --log local."
     );
     describe_gauge!(
         ENGINE_AWAY,
@@ -36,6 +36,10 @@ pub(crate) fn describe() {
         LOG_REFUSED,
         "1 once the engine has shown another log than this replica holds, or has lost something; else 0."
     );
+    // What an alert looks at must be there before anything has happened.
+    for gauge in [gauge!(REPLICA_LAG), gauge!(ENGINE_AWAY), gauge!(LOG_REFUSED)] {
+        gauge.set(0.0);
+    }
 }
 
 /// How the log gets on with what keeps its order.

@@ -12,13 +12,9 @@ use herald_http::{
     ops::Ops,
     server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings, Tls},
 };
-use herald_log::{Log, LogSettings};
+use herald_log::{EngineSettings, Log, LogSettings, Progress};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 pub(crate) use crate::settings::Args;
@@ -27,7 +23,7 @@ use crate::{
     commands::stop::Stop,
     logging,
     output::{self, WrongUsage},
-    settings::{Auth, Settings},
+    settings::{Auth, Key, Settings},
 };
 
 /// Which part of the files that the process may have open is not for connections of the API, and how many files that is
@@ -58,7 +54,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 fn serve_until_signal(settings: &Settings) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     for (key, value, source) in &settings.origins {
-        info!(key = key.name(), value, source = %source, "setting");
+        // An engine's URL may have a password.
+        let place = (*key == Key::Log).then(|| settings.log.to_string());
+        info!(key = key.name(), value = place.as_ref().unwrap_or(value), source = %source, "setting");
     }
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -158,7 +156,7 @@ impl Starting {
         };
         let running = server.run(lifecycle.clone(), api, ops);
         tokio::pin!(running, upkeep);
-        let log = open_log(&settings);
+        let log = open_log(&settings, lifecycle.progress());
         tokio::pin!(log);
         let mut opening = true;
         let stopped = loop {
@@ -200,18 +198,16 @@ fn tell_insecure(settings: &Settings, metrics: &Metrics) {
     metrics.tell_insecure(no_auth, plain_http);
 }
 
-/// Opens the log on a thread of its own, which a stop need not wait for.
-async fn open_log(settings: &Settings) -> anyhow::Result<Log> {
-    let dir = settings.data_dir.clone();
+/// Opens the log, or joins the cluster that keeps it.
+async fn open_log(settings: &Settings, progress: &Progress) -> anyhow::Result<Log> {
+    let engine = EngineSettings {
+        ca_file: settings.log_ca.clone(),
+        credentials_file: settings.log_credentials.clone(),
+        retention: settings.retention,
+    };
     let log_settings = LogSettings { retention: settings.retention };
-    let (opened, answer) = oneshot::channel();
-    let runtime = Handle::current();
-    thread::Builder::new().name("open-log".into()).spawn(move || {
-        // The log's own tasks run where the server's do.
-        let _entered = runtime.enter();
-        let _ = opened.send(Log::open(&dir, log_settings));
-    })?;
-    let log = answer.await.context("opening the log panicked")?;
+    let log =
+        Log::open_at(&settings.log, &engine, &settings.data_dir, log_settings, progress).await;
     log.context("could not open the log")
 }
 

@@ -5,6 +5,7 @@ use std::{
 };
 
 use herald_auth::{Address, Algorithm};
+use herald_log::{BadOrderPlace, OrderPlace};
 
 use super::access::Document;
 use crate::{
@@ -123,12 +124,8 @@ pub(super) fn or<T>(
     }
 }
 
-pub(super) fn log(text: &str) -> Result<(), String> {
-    if text == "local" {
-        Ok(())
-    } else {
-        Err("must be local, the only log that this version can keep the order in".into())
-    }
+pub(super) fn log(text: &str) -> Result<OrderPlace, String> {
+    text.parse().map_err(|error: BadOrderPlace| error.to_string())
 }
 
 /// Whether tokens are looked at.

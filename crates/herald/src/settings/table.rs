@@ -69,7 +69,11 @@ settings! {
         Retention: text("retention", "DURATION", "30d",
             "How long a notification is kept, or `forever`");
         Log: text("log", "LOG", "local",
-            "Where the order of notifications is kept: `local`");
+            "Where the order of notifications is kept: `local`, `nats://HOST:PORT,…` or `postgres://USER@HOST:PORT,…/DATABASE`");
+        LogCredentials: text("log-credentials", "FILE", "none",
+            "Credentials for NATS, a `.creds` file");
+        LogCa: text("log-ca", "FILE", "none",
+            "Whose certificates the log's engine may show, PEM; without it, those that the system trusts");
     }
     "Streams" {
         Heartbeat: text("heartbeat", "DURATION", "15s",

@@ -24,7 +24,8 @@ fn values(key: Key) -> [&'static str; 3] {
         Key::ClientStreamsMax => ["10", "11", "12"],
         Key::IdleTimeout => ["10s", "20s", "30s"],
         Key::Drain => ["1m", "2m", "3m"],
-        Key::Log => ["local", "local", "local"],
+        Key::Log => ["nats://a:1,b:2", "postgres://me@a,b:2/db", "local"],
+        Key::LogCredentials | Key::LogCa => ["/a", "none", "/c"],
         // The other one needs more: see below.
         Key::Auth => ["none", "none", "none"],
         Key::Issuer => ["https://a", "http://127.0.0.1:1", "https://b/c/"],
@@ -403,7 +404,7 @@ fn without_authentication_only_loopback_is_listened_on_unless_told_so() {
 
 #[test]
 fn what_this_version_does_not_know_is_refused() {
-    assert!(refusal(&["--log", "nats://127.0.0.1:4222"]).contains("must be local"));
+    assert!(refusal(&["--log", "redis://127.0.0.1:4222"]).contains("must be local, nats://"));
     assert!(refusal(&["--auth", "basic"]).contains("must be none or helseid"));
     assert!(refusal(&["--log-level", "a=b=c"]).contains("must be error, warn"));
     assert!(refusal(&["--log-format", "xml"]).contains("must be auto, text or json"));
