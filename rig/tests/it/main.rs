@@ -1,0 +1,3 @@
+//! The rig against the real components.
+
+mod nats;
