@@ -18,7 +18,7 @@ mod link;
 pub mod nats;
 mod node;
 mod ports;
-//pub mod postgres;
+pub mod postgres;
 mod process;
 pub mod programs;
 

@@ -1,3 +1,4 @@
 //! The rig against the real components.
 
 mod nats;
+mod postgres;
