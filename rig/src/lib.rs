@@ -4,6 +4,8 @@
 //! - [`nats::Cluster`] and [`postgres::Cluster`]: the engines, one node or three; each node can be killed, stopped, let go on,
 //!   restarted, and cut off from any other.
 //! - [`Link`] and [`Way`]: TCP proxies that are cut, healed and slowed.
+//! - [`balancer::Balancer`]: HAProxy or nginx in front of replicas that come and go.
+//! - [`replica::Replica`]: one `herald serve`.
 //!
 //! Whatever a rig has started is gone when it is dropped, and when the process ends in any other way, since each child asks
 //! the system to be killed with its parent. Ports stay their node's own: they lie outside the range that the system gives
@@ -11,6 +13,7 @@
 //!
 //! `HERALD_RIG_KEEP=1` keeps the directories, with all logs, and prints where they are.
 
+pub mod balancer;
 mod certificates;
 mod home;
 mod http;
@@ -21,6 +24,7 @@ mod ports;
 pub mod postgres;
 mod process;
 pub mod programs;
+pub mod replica;
 
 pub use certificates::{Certificates, Tls};
 pub use link::{Cut, Link, Pace, Way};

@@ -328,3 +328,99 @@ async fn open(states: &mut watch::Receiver<State>) {
     // A link that is gone takes its connections with it.
     states.wait_for(|state| state.cut != Some(Cut::Silence)).await.ok();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that answers each byte with itself.
+    async fn echo() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = socket.split();
+                    tokio::io::copy(&mut from, &mut to).await.ok();
+                });
+            }
+        });
+        address
+    }
+
+    async fn ask(socket: &mut TcpStream, byte: u8) -> io::Result<u8> {
+        socket.write_u8(byte).await?;
+        socket.read_u8().await
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_reset_breaks_what_is_open_and_refuses_what_is_new_until_it_heals() {
+        let link = Link::to(echo().await).unwrap();
+        let mut open = TcpStream::connect(link.address()).await.unwrap();
+        assert_eq!(ask(&mut open, 7).await.unwrap(), 7);
+        link.cut(Cut::Reset);
+        assert!(link.is_cut());
+        let broken = open.read_u8().await.unwrap_err();
+        assert_eq!(broken.kind(), io::ErrorKind::ConnectionReset);
+        // The listener closes a moment later: what slips in until then is reset.
+        while TcpStream::connect(link.address()).await.is_ok() {}
+        link.heal();
+        let mut new = loop {
+            if let Ok(socket) = TcpStream::connect(link.address()).await {
+                break socket;
+            }
+        };
+        assert_eq!(ask(&mut new, 8).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn what_a_silent_link_has_kept_back_comes_when_it_heals() {
+        let link = Link::to(echo().await).unwrap();
+        let mut open = TcpStream::connect(link.address()).await.unwrap();
+        assert_eq!(ask(&mut open, 1).await.unwrap(), 1);
+        link.cut(Cut::Silence);
+        let mut new = TcpStream::connect(link.address()).await.unwrap();
+        let (mut healed, heal) = (false, async {
+            // Both have asked by now; whoever were answered would be it before the link heals.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            link.heal();
+        });
+        let answers = async { tokio::try_join!(ask(&mut open, 2), ask(&mut new, 3)) };
+        tokio::pin!(answers);
+        tokio::select! {
+            biased;
+            () = heal => healed = true,
+            _ = &mut answers => {}
+        }
+        assert!(healed, "an answer came through");
+        assert_eq!(answers.await.unwrap(), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_slow_link_takes_its_time() {
+        let link = Link::to(echo().await).unwrap();
+        let delay = Duration::from_millis(40);
+        link.slow(Pace { delay, bytes_per_second: NonZeroU32::new(100) });
+        let mut socket = TcpStream::connect(link.address()).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(ask(&mut socket, 7).await.unwrap(), 7);
+        // There and back; and a byte is 10 ms each way.
+        assert!(began.elapsed() >= 2 * (delay + Duration::from_millis(10)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_nobody_is_reset_and_one_that_ends_ends_on_both_sides() {
+        let nobody = Port::free().unwrap();
+        let link = Link::to(nobody.address()).unwrap();
+        let mut socket = TcpStream::connect(link.address()).await.unwrap();
+        assert!(socket.read_u8().await.is_err());
+
+        let link = Link::to(echo().await).unwrap();
+        let mut socket = TcpStream::connect(link.address()).await.unwrap();
+        socket.write_all(b"to the end").await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"to the end");
+    }
+}

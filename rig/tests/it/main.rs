@@ -1,4 +1,5 @@
 //! The rig against the real components.
 
+mod balancer;
 mod nats;
 mod postgres;

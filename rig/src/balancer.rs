@@ -1,0 +1,167 @@
+//! HAProxy or nginx in front of replicas that come and go, set as `deploy/` advises, and to try a 503 elsewhere.
+
+mod haproxy;
+mod nginx;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Signal;
+use tokio::{sync::Mutex, time::sleep};
+
+use crate::{home::Home, http, node::Slot, ports::Port, process, programs};
+
+/// How long a start or a change may take; never waited for when all is well.
+const WAIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether a change is there.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Asks each replica whether it is ready.
+    HaProxy,
+    /// Learns from answers: it leaves a replica out for a second after a failure or a 503.
+    Nginx,
+}
+
+/// A replica as a balancer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// What it is called in the balancer's own words.
+    pub name: String,
+    /// Where its API is.
+    pub api: SocketAddr,
+    /// Where its health is.
+    pub ops: SocketAddr,
+}
+
+/// A running balancer. Dropping it kills it.
+#[derive(Debug)]
+pub struct Balancer {
+    kind: Kind,
+    // Before the directory: it is dead when that is removed.
+    slot: Slot,
+    listen: Port,
+    /// Where it says which of its files is in force.
+    status: Port,
+    /// How many files it has been given. One change at a time: a change waits until it is in force.
+    generation: Mutex<u64>,
+    home: Home,
+}
+
+impl Balancer {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// When the program is missing, there is no backend, or it does not start.
+    pub async fn start(kind: Kind, backends: &[Backend]) -> anyhow::Result<Self> {
+        let home = Home::new(None, "balancer")?;
+        let slot = Slot::new("balancer".to_owned(), home.path().to_owned());
+        let (listen, status) = (Port::free()?, Port::free()?);
+        let balancer = Self { kind, slot, listen, status, generation: Mutex::new(1), home };
+        balancer.configure(1, backends).await?;
+        balancer.slot.start(balancer.command(&[])?)?;
+        balancer.is_in_force(1).await?;
+        Ok(balancer)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listen.address()
+    }
+
+    /// The base of the API's URLs.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// From now on these are the backends; waits until new connections go to no other. Open ones, streams among them, stay
+    /// where they are until they end.
+    ///
+    /// # Errors
+    /// When there is no backend, or the change does not come into force.
+    pub async fn set(&self, backends: &[Backend]) -> anyhow::Result<()> {
+        let mut generation = self.generation.lock().await;
+        *generation += 1;
+        self.configure(*generation, backends).await?;
+        let reload = match self.kind {
+            Kind::HaProxy => Signal::USR2,
+            Kind::Nginx => Signal::HUP,
+        };
+        self.slot.with(|process| process.signal(reload)).context("the balancer has ended")?;
+        self.is_in_force(*generation).await
+    }
+
+    /// Writes its file, after the program itself has looked at it.
+    async fn configure(&self, generation: u64, backends: &[Backend]) -> anyhow::Result<()> {
+        ensure!(!backends.is_empty(), "a balancer needs a backend");
+        let text = match self.kind {
+            Kind::HaProxy => haproxy::write(self, generation, backends),
+            Kind::Nginx => nginx::write(self, generation, backends),
+        };
+        fs::write(self.file(), text)?;
+        let look = match self.kind {
+            Kind::HaProxy => "-c",
+            Kind::Nginx => "-t",
+        };
+        process::run(self.command(&[look])?).await.map(drop)
+    }
+
+    fn command(&self, flags: &[&str]) -> anyhow::Result<Command> {
+        // SIGTERM: the master ends its workers, which nobody would if it were killed.
+        let mut command = match self.kind {
+            Kind::HaProxy => {
+                let mut command = process::command(&programs::find("haproxy")?, "TERM", None);
+                command.args(["-W", "-q", "-f"]).arg(self.file());
+                command
+            }
+            Kind::Nginx => {
+                let mut command = process::command(&programs::find("nginx")?, "TERM", None);
+                command.args(["-q", "-e", "stderr", "-p"]).arg(self.home.path());
+                command.arg("-c").arg(self.file());
+                command
+            }
+        };
+        command.args(flags);
+        Ok(command)
+    }
+
+    async fn is_in_force(&self, generation: u64) -> anyhow::Result<()> {
+        let expected = generation.to_string();
+        let began = Instant::now();
+        loop {
+            let answer = http::get(self.status.address(), "/").await;
+            if answer.is_ok_and(|answer| answer.body.trim() == expected) {
+                return Ok(());
+            }
+            self.slot.must_run()?;
+            ensure!(began.elapsed() < WAIT, "the balancer has not changed after {WAIT:?}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.home.join("balancer.conf")
+    }
+
+    /// Where it writes what it does.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.slot.log()
+    }
+
+    /// The directory of its files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+}
