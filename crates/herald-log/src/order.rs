@@ -37,6 +37,11 @@ pub(crate) trait Order: Send + 'static {
     /// Takes it in.
     fn take(&mut self, news: Self::News) -> impl Future<Output = ()> + Send;
 
+    /// Whether nothing can be appended until an older batch is settled, so that whoever waits need not wait longer.
+    fn is_stuck(&self) -> bool {
+        false
+    }
+
     /// Nothing waits behind the last batch, which was answered for.
     fn idle(&self);
 }

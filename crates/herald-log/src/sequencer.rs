@@ -289,7 +289,14 @@ impl<O: Order> Sequencer<O> {
                 self.trim_to = self.trim_to.max(trim_to);
                 return self.put_back(group, batch.records);
             }
-            Err(error) => refuse(group, error, self.view.is_poisoned()),
+            Err(error) => {
+                refuse(group, error, self.view.is_poisoned());
+                if self.order.is_stuck() {
+                    for waiting in self.waiting.drain(..) {
+                        let _ = waiting.answer.send(Verdict::Failed(AppendError::EngineAway));
+                    }
+                }
+            }
         }
         self.trimmed();
         if self.waiting.is_empty() && self.commands.is_empty() {

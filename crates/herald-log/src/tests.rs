@@ -15,6 +15,7 @@ use super::*;
 use crate::disk::memory::{Call, Failure, MemoryDisk};
 
 mod cluster;
+mod conformance;
 
 const EVERYONE: std::ops::RangeInclusive<u32> = 1..=4;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -70,46 +71,6 @@ async fn what_waits_together_shares_one_sync() {
     assert_eq!(offsets, (1..=200).collect());
     let syncs = disk.calls().iter().filter(|call| **call == Call::Sync).count() - before;
     assert!(syncs <= 10, "{syncs} syncs for 200 appends that waited together");
-}
-
-#[tokio::test]
-async fn an_id_that_is_stored_is_answered_as_the_first_time() {
-    let log = open(&MemoryDisk::default());
-    let first = append_one(&log, draft(Some(1), 1)).await.unwrap();
-    append_one(&log, draft(None, 1)).await.unwrap();
-    let later = NOW.checked_add(jiff::SignedDuration::from_secs(9)).unwrap();
-    let again = log.append(vec![draft(Some(1), 1)], later).await.unwrap().remove(0);
-    assert_eq!(again, Appended { duplicate: true, ..first });
-    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1, 2]);
-}
-
-#[tokio::test]
-async fn other_content_under_a_stored_id_is_refused_whole() {
-    let log = open(&MemoryDisk::default());
-    let with_description = Draft { description: Some("a".into()), ..draft(Some(1), 1) };
-    append_one(&log, with_description.clone()).await.unwrap();
-    let other = Draft { description: Some("b".into()), ..draft(Some(1), 1) };
-    let request = vec![draft(Some(2), 1), other, draft(Some(1), 2), draft(None, 3)];
-    let Err(AppendError::ContentDiffers { drafts }) = log.append(request, NOW).await else {
-        panic!("it was taken");
-    };
-    assert_eq!(drafts.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1]);
-    // What is left out equals whatever is stored.
-    assert!(append_one(&log, draft(Some(1), 1)).await.unwrap().duplicate);
-}
-
-#[tokio::test]
-async fn an_id_twice_in_one_request_follows_the_same_rule() {
-    let log = open(&MemoryDisk::default());
-    let request = vec![draft(Some(1), 1), draft(None, 2), draft(Some(1), 1), draft(None, 2)];
-    let answers = log.append(request, NOW).await.unwrap();
-    let told: Vec<_> =
-        answers.iter().map(|answer| (answer.offset.get(), answer.duplicate)).collect();
-    assert_eq!(told, [(1, false), (2, false), (1, true), (3, false)]);
-    let request = vec![draft(Some(5), 1), draft(Some(5), 2)];
-    assert!(matches!(log.append(request, NOW).await, Err(AppendError::ContentDiffers { .. })));
-    assert_eq!(log.tail().get(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use herald_http::{
         HEAD_BYTES_MAX, IDLE_TIMEOUT, Server, ServerLimits, ServerSettings, Tls, TlsSettings,
     },
 };
-use herald_log::{Log, LogSettings};
+
 use herald_types::Draft;
 use http::{HeaderMap, Method, StatusCode, Version};
 use jiff::Timestamp;
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use crate::{
     certificates::{Ca, Hello, Pair},
     leaks,
+    log::open_log,
     serving::PATIENCE,
 };
 
@@ -136,7 +137,7 @@ impl Herald {
     }
 
     pub(crate) fn open_log(&self) {
-        self.lifecycle.serve(Log::open(self._dir.path(), LogSettings::default()).unwrap());
+        self.lifecycle.serve(open_log(self._dir.path()));
     }
 
     /// Appends without HTTP.

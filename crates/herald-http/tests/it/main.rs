@@ -15,6 +15,7 @@ mod handover;
 mod herald;
 mod leaks;
 mod limits;
+mod log;
 mod model;
 mod openapi;
 mod ops;

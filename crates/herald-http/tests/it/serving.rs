@@ -14,7 +14,6 @@ use herald_http::{
         Tls, TlsSettings,
     },
 };
-use herald_log::{Log, LogSettings};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -25,6 +24,8 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
 };
+
+use crate::log::open_log;
 
 /// The body of `/large`: more than the system takes for a socket that nobody reads.
 pub(crate) const LARGE_BYTES: usize = 16 << 20;
@@ -102,7 +103,7 @@ impl Serving {
     }
 
     fn open_log(self) -> Self {
-        self.lifecycle.serve(Log::open(self._dir.path(), LogSettings::default()).unwrap());
+        self.lifecycle.serve(open_log(self._dir.path()));
         self
     }
 

@@ -65,9 +65,12 @@ pub(crate) struct Shared {
     /// A batch waits for its outcome whose producers have been told that it is unknown.
     is_stuck: AtomicBool,
     refused: OnceLock<Arc<str>>,
+    /// It is heard of, and does not answer questions: a node without its leader.
+    is_mute: AtomicBool,
     // Plain mutexes: held to copy a few words.
     heard: Mutex<Instant>,
-    clock: Mutex<Option<(u64, Instant)>>,
+    /// The engine's clock, and when it was asked.
+    clock: Mutex<(u64, Instant)>,
 }
 
 impl Shared {
@@ -79,8 +82,9 @@ impl Shared {
             is_verified: AtomicBool::new(reached == Position(0)),
             is_stuck: AtomicBool::new(false),
             refused: OnceLock::new(),
+            is_mute: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
-            clock: Mutex::new(None),
+            clock: Mutex::new((u64::MAX, Instant::now())),
         }
     }
 
@@ -93,8 +97,18 @@ impl Shared {
 
     pub(crate) fn looked(&self, look: &Look) {
         self.heard(look.newest);
-        let clock = Some((look.time_ms, Instant::now()));
+        self.is_mute.store(false, Ordering::Relaxed);
+        let clock = (look.time_ms, Instant::now());
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+    }
+
+    /// The engine was asked which log it keeps, and did not answer.
+    pub(crate) fn is_mute(&self) {
+        self.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    fn clock_asked(&self) -> (u64, Instant) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn reached(&self, position: Position) {
@@ -146,14 +160,22 @@ impl Shared {
     /// Batches that the engine has and the view has not, and one for each second of silence.
     pub(crate) fn lag(&self) -> u64 {
         let known = self.newest().0.saturating_sub(self.reached.load(Ordering::Relaxed));
-        let silence = self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let heard = if self.is_mute.load(Ordering::Relaxed) {
+            self.clock_asked().1
+        } else {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        let silence = heard.elapsed();
         known + if silence > SILENCE_USUAL { silence.as_secs() } else { 0 }
     }
 
     pub(crate) fn condition(&self) -> Condition {
         if let Some(what) = self.refused() {
             Condition::Refused(Arc::clone(what))
-        } else if self.is_stuck() || !self.is_following.load(Ordering::Relaxed) {
+        } else if self.is_stuck()
+            || self.is_mute.load(Ordering::Relaxed)
+            || !self.is_following.load(Ordering::Relaxed)
+        {
             Condition::Away
         } else {
             Condition::Fine
@@ -164,11 +186,9 @@ impl Shared {
     pub(crate) fn clock(self: &Arc<Self>, own: Clock) -> Clock {
         let shared = Arc::clone(self);
         Arc::new(move || {
-            let engine = *shared.clock.lock().unwrap_or_else(PoisonError::into_inner);
-            let engine = engine.map_or(u64::MAX, |(time_ms, at)| {
-                time_ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
-            });
-            own().min(engine)
+            let (time_ms, asked) = shared.clock_asked();
+            let since_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+            own().min(time_ms.saturating_add(since_ms))
         })
     }
 }

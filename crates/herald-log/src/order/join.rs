@@ -121,6 +121,13 @@ struct Ready {
     term: u64,
 }
 
+/// What came of one look.
+enum Prepared {
+    Ready(Ready),
+    /// Look again, after so long.
+    Again(Duration),
+}
+
 /// Why a view does not go with the engine's log.
 enum Mismatch {
     /// May be what a node says that has just become the leader: worth another look.
@@ -207,8 +214,8 @@ impl<E: Engine> Joining<E> {
         loop {
             let look = self.look().await?;
             match self.prepare(look).await {
-                Ok(Some(ready)) => return Ok(ready),
-                Ok(None) => sleep(AGAIN_WAIT).await,
+                Ok(Prepared::Ready(ready)) => return Ok(ready),
+                Ok(Prepared::Again(wait)) => sleep(wait).await,
                 Err(Mismatch::Other(error)) => return Err(error),
                 Err(Mismatch::History(what)) => {
                     mismatches += 1;
@@ -245,8 +252,8 @@ impl<E: Engine> Joining<E> {
         sleep(AGAIN_WAIT).await;
     }
 
-    /// Opens the view, builds it again or begins it, as it goes with the log. `None`: look again.
-    async fn prepare(&self, look: Option<Look>) -> Result<Option<Ready>, Mismatch> {
+    /// Opens the view, builds it again or begins it, as it goes with the log. Or it is worth another look.
+    async fn prepare(&self, look: Option<Look>) -> Result<Prepared, Mismatch> {
         let found = self.blocking(|disk| Found::on(&**disk)).await?;
         let Some(look) = look else { return self.begin_log(found).await };
         let names = Names { history: look.identity.history, log_id: look.identity.log_id };
@@ -254,7 +261,7 @@ impl<E: Engine> Joining<E> {
             if self.progress.set(Step::Seeding) {
                 tracing::info!("the engine's log is being seeded: not ready until that is done");
             }
-            return Ok(None);
+            return Ok(Prepared::Again(AGAIN_WAIT));
         }
         if look.is_hollow() {
             return Err(Mismatch::History(format!(
@@ -286,7 +293,7 @@ impl<E: Engine> Joining<E> {
                     return Err(Mismatch::History(why));
                 }
                 if look.first <= position.next() {
-                    return Ok(Some(Ready { view: Arc::new(view), look, term }));
+                    return Ok(Prepared::Ready(Ready { view: Arc::new(view), look, term }));
                 }
                 drop(view);
                 tracing::warn!(
@@ -323,7 +330,7 @@ impl<E: Engine> Joining<E> {
     }
 
     /// The engine has no log: the first replica makes it, unless somebody has seen one.
-    async fn begin_log(&self, found: Found) -> Result<Option<Ready>, Mismatch> {
+    async fn begin_log(&self, found: Found) -> Result<Prepared, Mismatch> {
         if found.names.is_some() {
             let tail = self.open().await?.marks().tail();
             if tail > 0 || found.follows.is_some() {
@@ -347,23 +354,20 @@ impl<E: Engine> Joining<E> {
             Err(EngineError::Away(why)) => self.is_away(&*why).await,
             Err(error) => return Err(JoinError::from(error).into()),
         }
-        Ok(None)
+        Ok(Prepared::Again(Duration::ZERO))
     }
 
     /// Begins a copy at the oldest batch that the engine has.
-    async fn begin_view(
-        &self,
-        names: Names,
-        look: Look,
-        term: u64,
-    ) -> Result<Option<Ready>, Mismatch> {
+    async fn begin_view(&self, names: Names, look: Look, term: u64) -> Result<Prepared, Mismatch> {
         let start = if look.newest == Position(0) {
             Marks::START
         } else {
             let first = self.frame_at(&look, look.first).await?;
             let newest = self.frame_at(&look, look.newest).await?;
             // They go while one looks.
-            let (Some(first), Some(newest)) = (first, newest) else { return Ok(None) };
+            let (Some(first), Some(newest)) = (first, newest) else {
+                return Ok(Prepared::Again(Duration::ZERO));
+            };
             let removed = first.header.first_offset - 1;
             if newest.header.trim_point < removed {
                 return Err(Mismatch::History(format!(
@@ -384,7 +388,7 @@ impl<E: Engine> Joining<E> {
         let view = self
             .blocking(move |disk| View::begin_copy(Arc::clone(disk), settings, names, start, term))
             .await?;
-        Ok(Some(Ready { view: Arc::new(view), look, term }))
+        Ok(Prepared::Ready(Ready { view: Arc::new(view), look, term }))
     }
 
     async fn frame_at(&self, look: &Look, position: Position) -> Result<Option<Frame>, Mismatch> {

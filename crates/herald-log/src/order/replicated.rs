@@ -490,5 +490,9 @@ impl<E: Engine> Order for Replicated<E> {
         }
     }
 
+    fn is_stuck(&self) -> bool {
+        self.shared.is_stuck()
+    }
+
     fn idle(&self) {}
 }

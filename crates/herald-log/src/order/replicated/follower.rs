@@ -127,6 +127,7 @@ impl<E: Engine> Follower<E> {
                 Ok(_) => {}
                 // Whether the engine can be followed is seen by following.
                 Err(Ended::ForNow(error)) => {
+                    self.shared.is_mute();
                     tracing::debug!(
                         error = with_causes(&error),
                         "the engine did not answer a look"
