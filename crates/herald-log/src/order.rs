@@ -11,6 +11,7 @@ pub(crate) mod local;
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod place;
+pub(crate) mod postgres;
 pub(crate) mod replicated;
 
 use std::{fmt, io};
