@@ -54,7 +54,7 @@ pub use self::{
 use self::{
     disk::{Access, DataDir, Disk},
     meters::{AppendMeters, ReadMeters, kinds_of},
-    order::{Order, condition::Shared, local::Local},
+    order::{Order, condition::Shared, jetstream::Jetstream, local::Local, postgres::Postgres},
     retention::Keeper,
     sequencer::{Handle, Sequencer},
     view::{View, ViewSettings, copy::Follows},
@@ -140,9 +140,13 @@ impl Log {
                 let opened = tokio::task::spawn_blocking(move || Self::open(&dir, settings)).await;
                 Ok(opened.expect("opening a log does not panic")?)
             }
-            OrderPlace::Jetstream(_) | OrderPlace::Postgres(_) => {
-                let _ = (engine, progress);
-                Err(JoinError::Settings("not yet".into()))
+            OrderPlace::Jetstream(url) => {
+                let engine = Jetstream::new(url, engine).map_err(JoinError::Settings)?;
+                Self::join(dir, settings, engine, progress).await
+            }
+            OrderPlace::Postgres(url) => {
+                let engine = Postgres::new(url, engine).map_err(JoinError::Settings)?;
+                Self::join(dir, settings, engine, progress).await
             }
         }
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod condition;
 pub(crate) mod engine;
+pub(crate) mod jetstream;
 pub(crate) mod join;
 pub(crate) mod local;
 #[cfg(test)]

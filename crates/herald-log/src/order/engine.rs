@@ -109,6 +109,8 @@ pub(crate) struct Place {
 /// One batch to append.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    /// The log that it is for: another one that has taken its place must not get it.
+    pub(crate) log_id: Uuid,
     /// The batch that it must stand right behind; position 0 and id 0 before everything.
     pub(crate) after: Place,
     pub(crate) batch_id: u128,

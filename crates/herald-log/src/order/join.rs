@@ -161,7 +161,7 @@ impl<E: Engine> Joining<E> {
             Arc::clone(&view),
             Arc::clone(&watches),
             Arc::clone(&shared),
-            look.identity.salt,
+            look.identity,
             followed,
         );
         let (sequencer, handle) = Sequencer::new(

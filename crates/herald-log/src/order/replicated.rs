@@ -27,7 +27,7 @@ use self::turns::Turns;
 use super::{
     Order, OrderError, Position,
     condition::Shared,
-    engine::{AppendFailure, Engine, Entry, Followed, Place},
+    engine::{AppendFailure, Engine, Entry, Followed, Identity, Place},
 };
 use crate::{
     frame::{Batch, Frame, Header, link},
@@ -51,7 +51,7 @@ pub(crate) struct Replicated<E> {
     view: Arc<View>,
     watches: Arc<Watches>,
     shared: Arc<Shared>,
-    salt: u64,
+    identity: Identity,
     /// Where the view stands, or will when the backlog is added.
     newest: Position,
     /// Which batch that is; a view does not always remember.
@@ -93,7 +93,7 @@ impl<E: Engine> Replicated<E> {
         view: Arc<View>,
         watches: Arc<Watches>,
         shared: Arc<Shared>,
-        salt: u64,
+        identity: Identity,
         followed: mpsc::Receiver<Followed>,
     ) -> Self {
         let newest = view.marks().position;
@@ -104,7 +104,7 @@ impl<E: Engine> Replicated<E> {
             view,
             watches,
             shared,
-            salt,
+            identity,
             newest,
             newest_id,
             followed,
@@ -173,14 +173,14 @@ impl<E: Engine> Replicated<E> {
 
     /// Adds a batch of this replica that the engine has stored.
     async fn add_stored(&mut self, entry: &Entry) {
-        let frame = Frame::decode(entry.frame.clone(), self.salt);
+        let frame = Frame::decode(entry.frame.clone(), self.identity.salt);
         self.add(vec![frame.expect("it was encoded here")]).await;
     }
 
     /// Takes in what was followed; says which batch stands at `awaited`, if that is known by now.
     async fn take_in(&mut self, followed: Followed, awaited: Position) -> Option<u128> {
         self.shared.heard(followed.newest);
-        let salt = self.salt;
+        let salt = self.identity.salt;
         let (newest, newest_id, marks) = (self.newest, self.newest_id, self.view.marks());
         let decoded = tokio::task::spawn_blocking(move || {
             decode_behind(followed.batches, newest, newest_id, salt).map(|(same, frames)| {
@@ -418,8 +418,9 @@ impl<E: Engine> Order for Replicated<E> {
             return Err(OrderError::Conflict(Box::new(batch)));
         }
         let newest_id = self.newest_id.expect("it is known by now");
-        let frame = batch.encode(self.newest.next(), link(newest_id), self.salt);
+        let frame = batch.encode(self.newest.next(), link(newest_id), self.identity.salt);
         let entry = Entry {
+            log_id: self.identity.log_id,
             after: Place { position: self.newest, batch_id: newest_id },
             batch_id: batch.id,
             frame: frame.bytes.clone(),

@@ -25,7 +25,7 @@ const START: Place = Place { position: Position(0), batch_id: 0 };
 fn entry(after: Place, batch_id: u128, frame: &[u8]) -> Entry {
     let frame = Bytes::copy_from_slice(frame);
     let tail = after.position.0 + 1;
-    Entry { after, batch_id, frame, tail, time_ms: 1000 * tail }
+    Entry { log_id: Uuid::nil(), after, batch_id, frame, tail, time_ms: 1000 * tail }
 }
 
 fn place(position: u64, batch_id: u128) -> Place {

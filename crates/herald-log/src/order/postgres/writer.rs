@@ -60,7 +60,7 @@ impl Writer {
     /// nothing is known: a commit that waits for a standby goes on waiting when its client has gone, and is done in the
     /// end. Whoever tries again meanwhile waits behind it, until `lock_timeout`.
     pub(super) async fn append(&self, entry: &Entry) -> Result<(), AppendFailure> {
-        let Entry { after, batch_id, frame, tail, time_ms } = entry;
+        let Entry { after, batch_id, frame, tail, time_ms, log_id: _ } = entry;
         let client = &self.session.client;
         let warnings = self.session.warnings();
         let (id, after_id) = (Uuid::from_u128(*batch_id), Uuid::from_u128(after.batch_id));

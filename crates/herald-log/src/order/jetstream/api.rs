@@ -1,0 +1,115 @@
+//! Questions to JetStream: JSON to a subject, JSON back.
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    super::engine::EngineError,
+    link::{AskError, Session},
+};
+
+/// What JetStream's answers say went wrong, as far as Herald tells them apart.
+pub(super) mod code {
+    pub(crate) const NO_PEERS: u64 = 10005;
+    pub(crate) const MESSAGE_NOT_FOUND: u64 = 10037;
+    pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
+    pub(crate) const STREAM_NAME_IN_USE: u64 = 10058;
+    pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
+    pub(crate) const STREAM_NOT_MATCH: u64 = 10060;
+    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
+    pub(crate) const REPLICAS_NOT_SUPPORTED: u64 = 10074;
+    pub(crate) const NOT_ENABLED: u64 = 10076;
+    pub(crate) const STORE_FAILED: u64 = 10077;
+
+    /// Answers to a batch that are given before anything is done with it.
+    pub(crate) const NOTHING_HAPPENED: [u64; 7] = [
+        10002, // the account has no more room
+        10023, // insufficient resources
+        10047, // the servers have no more room
+        10054, // larger than the stream's messages may be
+        STREAM_NOT_MATCH,
+        10097, // the headers are too large
+        10109, // the stream is sealed
+    ];
+}
+
+/// JetStream's own error.
+#[derive(Debug, thiserror::Error)]
+#[error("{description} (error {number})")]
+pub(super) struct ApiError {
+    /// As in HTTP.
+    pub(super) status: u64,
+    pub(super) number: u64,
+    pub(super) description: String,
+}
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiFailure {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Said(#[from] ApiError),
+    #[error("an answer that can not be read")]
+    Unreadable,
+}
+
+impl ApiFailure {
+    pub(super) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Said(error) => Some(error.number),
+            Self::Ask(_) | Self::Unreadable => None,
+        }
+    }
+}
+
+/// What is wrong with the server, the account or its rights, is for somebody to change; the rest may pass by itself.
+impl From<ApiFailure> for EngineError {
+    fn from(failure: ApiFailure) -> Self {
+        match &failure {
+            ApiFailure::Ask(AskError::Denied(text)) => Self::Unfit(format!(
+                "the user of the NATS connection may not do what Herald needs: {text}; docs/operations.md lists the rights"
+            )),
+            ApiFailure::Ask(AskError::NoResponders(subject)) if subject.starts_with("$JS.API.") => {
+                Self::Unfit(NOT_ENABLED.to_owned())
+            }
+            ApiFailure::Said(error) => match error.number {
+                code::NOT_ENABLED | code::NOT_ENABLED_FOR_ACCOUNT => {
+                    Self::Unfit(NOT_ENABLED.to_owned())
+                }
+                _ => Self::Away(failure.into()),
+            },
+            ApiFailure::Ask(_) | ApiFailure::Unreadable => Self::Away(failure.into()),
+        }
+    }
+}
+
+const NOT_ENABLED: &str = "JetStream is not enabled on these NATS servers, or not for this account: add \
+    jetstream { store_dir: …, sync_interval: always } to each server's configuration, and jetstream: enabled to the account";
+
+impl Session {
+    /// Asks, and gives what was answered unless that is an error.
+    pub(super) async fn call(
+        &self,
+        subject: &str,
+        question: &Value,
+        deadline: Instant,
+    ) -> Result<Value, ApiFailure> {
+        let answer = self.ask(subject, None, Bytes::from(question.to_string()), deadline).await?;
+        read(&answer.payload)
+    }
+}
+
+/// Reads an answer.
+pub(super) fn read(bytes: &[u8]) -> Result<Value, ApiFailure> {
+    let answer: Value = serde_json::from_slice(bytes).map_err(|_| ApiFailure::Unreadable)?;
+    match answer.get("error") {
+        None => Ok(answer),
+        Some(error) => Err(ApiFailure::Said(ApiError {
+            status: error["code"].as_u64().unwrap_or(0),
+            number: error["err_code"].as_u64().unwrap_or(0),
+            description: error["description"].as_str().unwrap_or("no description").to_owned(),
+        })),
+    }
+}
