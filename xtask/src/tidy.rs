@@ -1,5 +1,7 @@
 //! `cargo xtask tidy`: the project's own rules about its files, each with the reason why no other tool knows it.
 
+mod figures;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -27,6 +29,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         links_lead_somewhere(&files),
         locks_name_no_host(&files),
         threats_are_tested(&files),
+        figures::agree(&files),
     ]
     .concat();
     for breach in &breaches {
