@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     Position,
     condition::{ConditionMeters, Shared},
-    engine::{Engine, EngineError, Identity, Look},
+    engine::{Engine, EngineError, Identity, Look, Source},
     replicated::{Replicated, WHAT_TO_DO, follower::Follower, upkeep::Upkeep},
 };
 use crate::{
@@ -234,17 +234,17 @@ impl<E: Engine> Joining<E> {
         loop {
             match self.engine.look().await {
                 Ok(look) => return Ok(look),
-                Err(EngineError::Away(why)) => self.is_away(&*why).await,
+                Err(EngineError::Away(why)) => self.is_away(&why).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn is_away(&self, why: &(dyn std::error::Error + 'static)) {
+    async fn is_away(&self, why: &Source) {
         if self.progress.set(Step::EngineAway) {
             let engine = self.engine.address();
             tracing::warn!(
-                error = with_causes(why),
+                error = with_causes(&**why),
                 engine,
                 "the log's engine does not answer: not ready until it does"
             );
@@ -351,7 +351,7 @@ impl<E: Engine> Joining<E> {
                 engine = self.engine.address(),
                 "the engine had no log: a new history begins"
             ),
-            Err(EngineError::Away(why)) => self.is_away(&*why).await,
+            Err(EngineError::Away(why)) => self.is_away(&why).await,
             Err(error) => return Err(JoinError::from(error).into()),
         }
         Ok(Prepared::Again(Duration::ZERO))
@@ -395,7 +395,7 @@ impl<E: Engine> Joining<E> {
         let read = loop {
             match self.engine.read(position).await {
                 Ok(read) => break read,
-                Err(EngineError::Away(why)) => self.is_away(&*why).await,
+                Err(EngineError::Away(why)) => self.is_away(&why).await,
                 Err(error) => return Err(JoinError::from(error).into()),
             }
         };
