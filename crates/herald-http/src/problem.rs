@@ -273,7 +273,7 @@ impl Problem {
                 }
             }
             AppendError::Refused(_) => refused(
-                "The disk takes no notifications now, most often because it is full. Nothing of this was stored; \
+                "The disk or the engine takes no notifications now, most often because it is full. Nothing of this was stored; \
                  repeat it later.",
             )
             .caused_by(error),

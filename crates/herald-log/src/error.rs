@@ -13,8 +13,8 @@ pub enum AppendError {
         /// The place in the request and the id of each.
         drafts: Vec<(usize, Uuid)>,
     },
-    /// The disk did not take the batch, often because it is full; nothing happened.
-    #[error("the disk did not take the batch")]
+    /// The disk, or the engine of a cluster, did not take the batch, often because it is full; nothing happened.
+    #[error("the batch was not taken")]
     Refused(#[source] Arc<io::Error>),
     /// The engine that keeps the cluster's log does not answer; nothing happened.
     #[error("the log's engine does not answer")]

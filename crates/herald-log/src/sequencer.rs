@@ -93,7 +93,7 @@ impl Handle {
     fn obstacle(&self) -> Result<(), AppendError> {
         match &self.shared {
             Some(shared) if shared.refused().is_some() => Err(AppendError::OtherHistory),
-            Some(shared) if shared.is_stuck() => Err(AppendError::EngineAway),
+            Some(shared) if shared.is_stuck() || shared.is_out() => Err(AppendError::EngineAway),
             _ => Ok(()),
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     is_verified: AtomicBool,
     /// A batch waits for its outcome whose producers have been told that it is unknown.
     is_stuck: AtomicBool,
+    /// An append was given up that has certainly not happened; until something is heard of the engine, no other waits.
+    is_out: AtomicBool,
     refused: OnceLock<Arc<str>>,
     /// It is heard of, and does not answer questions: a node without its leader.
     is_mute: AtomicBool,
@@ -81,6 +83,7 @@ impl Shared {
             is_following: AtomicBool::new(true),
             is_verified: AtomicBool::new(reached == Position(0)),
             is_stuck: AtomicBool::new(false),
+            is_out: AtomicBool::new(false),
             refused: OnceLock::new(),
             is_mute: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
@@ -92,6 +95,7 @@ impl Shared {
     pub(crate) fn heard(&self, newest: Position) {
         self.newest.fetch_max(newest.0, Ordering::Relaxed);
         self.is_following.store(true, Ordering::Relaxed);
+        self.is_out.store(false, Ordering::Relaxed);
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -134,6 +138,14 @@ impl Shared {
         self.is_stuck.store(is_stuck, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_out(&self) {
+        self.is_out.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Relaxed)
+    }
+
     /// Whether appends are to be refused at once.
     pub(crate) fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Relaxed)
@@ -173,6 +185,7 @@ impl Shared {
         if let Some(what) = self.refused() {
             Condition::Refused(Arc::clone(what))
         } else if self.is_stuck()
+            || self.is_out()
             || self.is_mute.load(Ordering::Relaxed)
             || !self.is_following.load(Ordering::Relaxed)
         {

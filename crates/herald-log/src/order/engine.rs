@@ -94,6 +94,9 @@ pub(crate) enum AppendFailure {
     /// The engine said no, and nothing happened: it is full, or may not.
     #[error("the log's engine refused a batch")]
     Refused(#[source] Source),
+    /// Nothing happened: the engine could not be reached, or nobody there took it. Worth another try.
+    #[error("the log's engine could not be reached")]
+    Away(#[source] Source),
     /// No answer, or none that says for sure: it may appear at that position at any time, or never.
     #[error("the log's engine gave no answer")]
     Unknown(#[source] Source),

@@ -253,7 +253,7 @@ impl Jetstream {
                 Err(error) => error.into(),
             };
             if Instant::now() + RETRY_PAUSE >= until {
-                return Err(AppendFailure::Refused(refused));
+                return Err(AppendFailure::Away(refused));
             }
             sleep(RETRY_PAUSE).await;
         }

@@ -198,7 +198,7 @@ impl Engine for Postgres {
         let appended = async {
             let writer = match self.writer.take(&self.door) {
                 Some(writer) => writer,
-                None => Writer::open(&self.door).await.map_err(AppendFailure::Unknown)?,
+                None => Writer::open(&self.door).await.map_err(AppendFailure::Away)?,
             };
             let outcome = writer.append(entry).await;
             // When in doubt, another connection: it may lead to another server.

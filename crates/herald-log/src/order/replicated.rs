@@ -42,6 +42,8 @@ const APPEND_WAIT: Duration = Duration::from_secs(7);
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 /// Between two tries of the same batch.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// A try that could be cut short by the deadline is not begun: its outcome would be unknown for nothing.
+const TRY_MIN: Duration = Duration::from_millis(2500);
 /// Between two tries to add to the view what the disk had no room for.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -130,7 +132,6 @@ impl<E: Engine> Replicated<E> {
                 engine.append(entry).await
             };
             let mut attempt = pin!(attempt);
-            let mut is_tried = may_appear;
             let answer = loop {
                 tokio::select! {
                     biased;
@@ -141,8 +142,8 @@ impl<E: Engine> Replicated<E> {
                     }
                     answer = &mut attempt => break answer,
                     () = sleep_until(deadline) => {
-                        is_tried |= !is_taken;
-                        return Outcome::GivenUp { may_appear: is_tried };
+                        // The try under way may land later.
+                        return Outcome::GivenUp { may_appear: may_appear || !is_taken };
                     }
                 }
             };
@@ -156,7 +157,10 @@ impl<E: Engine> Replicated<E> {
                 Err(AppendFailure::Refused(why)) if !may_appear => {
                     return Outcome::Refused(io::Error::other(why));
                 }
-                Err(AppendFailure::Refused(_)) => {}
+                Err(AppendFailure::Away(_)) if Instant::now() + TRY_MIN > deadline => {
+                    return Outcome::GivenUp { may_appear };
+                }
+                Err(AppendFailure::Refused(_) | AppendFailure::Away(_)) => {}
                 Err(AppendFailure::Unknown(why)) => {
                     if !may_appear {
                         tracing::warn!(
@@ -438,6 +442,7 @@ impl<E: Engine> Order for Replicated<E> {
             Outcome::Lost => Err(OrderError::Conflict(Box::new(batch))),
             Outcome::Refused(why) => Err(OrderError::Refused(why)),
             Outcome::GivenUp { may_appear: false } => {
+                self.shared.set_out();
                 Err(self.obstacle().unwrap_or(OrderError::Away))
             }
             Outcome::GivenUp { may_appear: true } => {
@@ -492,7 +497,7 @@ impl<E: Engine> Order for Replicated<E> {
     }
 
     fn is_stuck(&self) -> bool {
-        self.shared.is_stuck()
+        self.shared.is_stuck() || self.shared.is_out()
     }
 
     fn idle(&self) {}
