@@ -2,7 +2,7 @@
 //! for: it never appends, reads or judges.
 //!
 //! - [`nats::Cluster`] and [`postgres::Cluster`]: the engines, one node or three; each node can be killed, stopped, let go on,
-//!   restarted, and cut off from any other.
+//!   restarted, and cut off from any other. [`Engine`] is either.
 //! - [`Link`] and [`Way`]: TCP proxies that are cut, healed and slowed.
 //! - [`balancer::Balancer`]: HAProxy or nginx in front of replicas that come and go.
 //! - [`replica::Replica`]: one `herald serve`.
@@ -15,6 +15,7 @@
 
 pub mod balancer;
 mod certificates;
+mod engine;
 mod home;
 mod http;
 mod link;
@@ -27,5 +28,6 @@ pub mod programs;
 pub mod replica;
 
 pub use certificates::{Certificates, Tls};
+pub use engine::Engine;
 pub use link::{Cut, Link, Pace, Way};
 pub use node::Kept;

@@ -51,6 +51,11 @@ impl Slot {
         self.with(|_| ()).is_some()
     }
 
+    /// Its process, if it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.with(|process| process.number())
+    }
+
     /// SIGKILL to all of it; it is gone when this returns.
     pub(crate) fn kill(&self) {
         *self.lock() = None;

@@ -279,6 +279,12 @@ impl Cluster {
         self.nodes.iter().map(|node| node.port.address()).collect()
     }
 
+    /// The process of each node that runs.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Option<u32>> {
+        self.nodes.iter().map(|node| node.slot.id()).collect()
+    }
+
     /// How many nodes there are, running or not.
     #[must_use]
     pub fn len(&self) -> usize {

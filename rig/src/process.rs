@@ -136,6 +136,11 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Its id, as `kill` wants it.
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The newest lines that it has written.
     pub(crate) fn newest_lines(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();

@@ -122,6 +122,12 @@ impl Replica {
         format!("http://{}", self.api())
     }
 
+    /// Its process, if it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.slot.id()
+    }
+
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {

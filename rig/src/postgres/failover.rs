@@ -40,7 +40,7 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn primary_now(&self) -> Option<usize> {
+    pub(crate) async fn primary_now(&self) -> Option<usize> {
         for node in (0..self.nodes.len()).filter(|node| self.is_running(*node)) {
             if self.is_primary(node).await.unwrap_or(false) {
                 return Some(node);
