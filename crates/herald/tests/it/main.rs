@@ -1,5 +1,6 @@
 //! The real binary as its users and operators meet it.
 
+mod balanced;
 mod chaos;
 mod cli_append;
 mod cli_dev;
