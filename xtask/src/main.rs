@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod cluster;
 mod counts;
 mod deploy;
 mod fuzz;
@@ -48,6 +49,8 @@ enum Task {
     },
     /// Measures Herald against its limits, in ratios of the same run: a table, and JSON
     Bench(bench::Args),
+    /// Starts an engine, replicas and a balancer on this machine, to play with; Ctrl-C ends them
+    Cluster(cluster::Args),
     /// Counts allocations, system calls and syncs, and compares them with bench/counts/counts.toml
     Counts {
         /// Keeps what is counted now: writes it into counts.toml
@@ -96,6 +99,11 @@ fn main() -> ExitCode {
         }
         Task::Bench(args) => {
             steps.run("bench", || bench::all(&args));
+        }
+        Task::Cluster(args) => {
+            if steps.run("set-up", setup::rig) {
+                steps.run("cluster", || cluster::all(&args));
+            }
         }
         Task::Counts { accept } => {
             if steps.run("set-up", setup::strace) {

@@ -60,6 +60,12 @@ pub(crate) fn all() -> anyhow::Result<()> {
     deploy()
 }
 
+/// What `cargo xtask cluster` starts.
+pub(crate) fn rig() -> anyhow::Result<()> {
+    debian(&[&RIG[..], &[PYTHON]].concat())?;
+    nats()
+}
+
 /// What the foreign clients need.
 pub(crate) fn foreign() -> anyhow::Result<()> {
     debian(&FOREIGN)?;
