@@ -416,6 +416,18 @@ impl Cluster {
         }
     }
 
+    /// The nodes that a node is connected with.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn routes(&self, node: usize) -> anyhow::Result<Vec<usize>> {
+        let page = self.nodes[node].ask("/routez").await?;
+        let routes = page["routes"].as_array().context("no list of routes")?;
+        let named = |name: &str| routes.iter().any(|route| route["remote_name"] == name);
+        let others = self.nodes.iter().enumerate();
+        Ok(others.filter(|(_, other)| named(&other.slot.name)).map(|(index, _)| index).collect())
+    }
+
     /// What a node says of its JetStream (`/jsz`), with all streams.
     ///
     /// # Errors

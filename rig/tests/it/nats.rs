@@ -7,8 +7,8 @@ use std::{
 };
 
 use herald_rig::{
-    Cut,
-    nats::{Cluster, Settings},
+    Certificates, Cut,
+    nats::{Access, Cluster, PASSWORD, Settings},
 };
 
 /// A client of a few lines: one request, one answer.
@@ -36,6 +36,13 @@ fn try_request(address: SocketAddr, subject: &str, payload: &str) -> Option<Stri
     let head =
         lines.find(|line| line.starts_with("MSG") || line.starts_with("HMSG")).expect("an answer");
     head.starts_with("MSG").then(|| lines.next().expect("a payload"))
+}
+
+/// What a server says of itself to whoever connects.
+fn info(address: SocketAddr) -> serde_json::Value {
+    let socket = TcpStream::connect(address).expect("a node listens");
+    let line = BufReader::new(socket).lines().next().expect("a line").expect("a text");
+    serde_json::from_str(line.strip_prefix("INFO ").expect("INFO comes first")).expect("JSON")
 }
 
 fn make_stream(cluster: &Cluster) {
@@ -126,4 +133,49 @@ async fn a_client_is_told_how_the_server_syncs() {
     let answer = request(cluster.addresses()[0], "$SYS.REQ.SERVER.PING.JSZ", "");
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["data"]["config"]["sync_always"], true, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_clients_speak_tls_and_clients_need_a_password_if_it_is_set_so() {
+    let certificates = tempfile::tempdir().unwrap();
+    let tls = Certificates::make(certificates.path()).unwrap();
+    let settings = Settings { tls: Some(tls), access: Access::Password, ..Settings::default() };
+    // It is ready, so the nodes have found each other.
+    let cluster = settings.start().await.unwrap();
+    let info = info(cluster.addresses()[0]);
+    assert_eq!((&info["tls_required"], &info["auth_required"]), (&true.into(), &true.into()));
+    assert!(cluster.url().starts_with(&format!("tls://herald:{PASSWORD}@127.0.0.1:")));
+    assert!(cluster.system_url().starts_with(&format!("tls://sys:{PASSWORD}@127.0.0.1:")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_knows_no_way_but_its_own_and_loses_it_when_it_is_cut() {
+    let settings = Settings { nodes: 1, access: Access::Token, ..Settings::default() };
+    let cluster = settings.start().await.unwrap();
+    let way = cluster.way().unwrap();
+    let link = &way.links()[0];
+    assert_eq!(way.url(), format!("nats://{PASSWORD}@{}", link.address()));
+    let info = info(link.address());
+    assert_eq!(info["auth_required"], true);
+    assert!(info.get("connect_urls").is_none(), "{info}");
+    way.cut(Cut::Reset);
+    while TcpStream::connect(link.address()).is_ok() {}
+    assert!(TcpStream::connect(link.target()).is_ok());
+    way.heal();
+    while TcpStream::connect(link.address()).is_err() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_are_cut_off_from_each_other_are_not_brought_together_by_a_third() {
+    let cluster = Settings { linked: true, ..Settings::default() }.start().await.unwrap();
+    // With the leader as the third, JetStream has all it needs.
+    let third = cluster.meta_leader().await.unwrap();
+    let others: Vec<usize> = (0..3).filter(|node| *node != third).collect();
+    cluster.cut(others[0], others[1], Cut::Reset);
+    // It tells each of the other as soon as that one connects.
+    cluster.restart(others[1]).unwrap();
+    cluster.ready().await.unwrap();
+    assert_eq!(cluster.routes(third).await.unwrap(), others);
+    assert_eq!(cluster.routes(others[0]).await.unwrap(), [third]);
+    assert_eq!(cluster.routes(others[1]).await.unwrap(), [third]);
 }
