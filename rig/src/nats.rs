@@ -1,6 +1,7 @@
 //! A NATS cluster with JetStream: real `nats-server` processes.
 
 mod config;
+mod credentials;
 
 use std::{
     collections::HashMap,
@@ -44,6 +45,9 @@ pub enum Access {
     Password,
     /// Whoever has the token [`PASSWORD`]; there is no `sys` then.
     Token,
+    /// Whoever has the file [`Cluster::credentials`]: a signed user and its key, of an account that an operator has signed.
+    /// There is no `sys` then.
+    Credentials,
 }
 
 /// What `herald`'s password is, and `sys`'s, and the token.
@@ -100,7 +104,11 @@ impl Settings {
         }
         let routes: Vec<SocketAddr> = nodes.iter().map(|node| node.routes.address()).collect();
         let mesh = if self.linked { Mesh::between(&routes)? } else { Mesh::default() };
-        let cluster = Cluster { nodes, mesh, settings: self, program, home };
+        let signed = match self.access {
+            Access::Credentials => Some(credentials::Signed::make(&home.join("herald.creds"))?),
+            Access::Open | Access::Password | Access::Token => None,
+        };
+        let cluster = Cluster { nodes, mesh, settings: self, signed, program, home };
         for node in 0..cluster.nodes.len() {
             cluster.launch(node)?;
         }
@@ -116,6 +124,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     mesh: Mesh,
     settings: Settings,
+    signed: Option<credentials::Signed>,
     program: PathBuf,
     home: Home,
 }
@@ -163,14 +172,20 @@ impl Cluster {
         self.url_of(&self.addresses(), &self.user())
     }
 
-    /// The URL for the user of the system account; the same as [`Self::url`] with a token.
+    /// The URL for the user of the system account; the same as [`Self::url`] where there is none.
     #[must_use]
     pub fn system_url(&self) -> String {
         let user = match self.settings.access {
-            Access::Token => self.user(),
+            Access::Token | Access::Credentials => self.user(),
             Access::Open | Access::Password => format!("sys:{PASSWORD}@"),
         };
         self.url_of(&self.addresses(), &user)
+    }
+
+    /// The file of who may connect; with [`Access::Credentials`].
+    #[must_use]
+    pub fn credentials(&self) -> Option<PathBuf> {
+        self.signed.as_ref().map(|_| self.home.join("herald.creds"))
     }
 
     /// Links of one's own to all nodes, and a URL through them; no server tells a client another way.
@@ -207,7 +222,7 @@ impl Cluster {
 
     fn user(&self) -> String {
         match self.settings.access {
-            Access::Open => String::new(),
+            Access::Open | Access::Credentials => String::new(),
             Access::Password => format!("herald:{PASSWORD}@"),
             Access::Token => format!("{PASSWORD}@"),
         }

@@ -32,8 +32,10 @@ const WAIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// How long a node may take to end by itself.
 const TERMINATE_WAIT: Duration = Duration::from_secs(30);
-/// How long one question to a node may take; one that is stopped never answers.
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long one question to a node may take, once it has let one in, on a disk that is busy.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long a node may take to let one in, in seconds; one that is stopped never does.
+const CONNECT_WAIT: &str = "3";
 /// Every node has a place in `synchronous_standby_names`.
 const NODES_MAX: usize = 5;
 /// The database that [`Cluster::url`] names.
@@ -211,7 +213,7 @@ impl Cluster {
     fn tool(&self, program: &str) -> anyhow::Result<Command> {
         let mut command = process::command(&programs::find(program)?, "KILL", self.user.name());
         // The directory that we are in may not be one that the other user may enter.
-        command.current_dir("/").env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "3");
+        command.current_dir("/").env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", CONNECT_WAIT);
         Ok(command)
     }
 
@@ -439,14 +441,14 @@ impl Cluster {
     /// Asks a node by SQL in one of its databases.
     ///
     /// # Errors
-    /// What the node says, or that it does not answer within 5 s.
+    /// What the node says, or that it does not answer: within 30 s, or 3 s if it does not even let one in.
     pub async fn query_in(&self, node: usize, database: &str, sql: &str) -> anyhow::Result<String> {
         let address = self.nodes[node].port.address();
         let mut psql = process::command(&programs::find("psql")?, "KILL", None);
         psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--username=postgres"]);
         psql.arg(format!("--host={}", address.ip())).arg(format!("--port={}", address.port()));
         psql.arg(format!("--dbname={database}")).arg(format!("--command={sql}"));
-        psql.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", "3");
+        psql.env("PGPASSWORD", PASSWORD).env("PGCONNECT_TIMEOUT", CONNECT_WAIT);
         process::run_within(psql, ANSWER_WAIT).await
     }
 

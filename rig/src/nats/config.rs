@@ -27,7 +27,10 @@ pub(super) fn write(cluster: &Cluster, node: usize) -> String {
     if cluster.nodes.len() > 1 {
         routes(&mut file, cluster, node);
     }
-    file.push_str(&access(settings.access));
+    match &cluster.signed {
+        Some(signed) => file.push_str(&signed.server),
+        None => file.push_str(&access(settings.access)),
+    }
     if let Some(tls) = &settings.tls {
         file.push_str(&encrypted(tls));
     }
