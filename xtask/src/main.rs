@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod counts;
 mod deploy;
+mod engines;
 mod fuzz;
 mod leaks;
 mod process;
@@ -73,6 +74,8 @@ enum Task {
     Deny,
     /// Looks for known faults of the dependencies; needs a way to the advisories' database, which the gate has not
     Advisories,
+    /// Runs the suites of the log and of HTTP on each engine
+    Engines,
     /// Runs the clients that nobody here wrote against a live server
     Foreign,
     /// Judges what is under deploy/: the unit, the image with a static binary in it, the chart, the alert rules
@@ -121,6 +124,9 @@ fn main() -> ExitCode {
         Task::Advisories => {
             steps.run("set-up", setup::cargo_deny);
             steps.run("advisories", check::advisories);
+        }
+        Task::Engines => {
+            steps.run("engines", engines::all);
         }
         Task::Foreign => {
             if steps.run("set-up", setup::foreign) {

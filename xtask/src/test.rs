@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::{
-    bench, check, counts, deploy, fuzz, leaks,
+    bench, check, counts, deploy, engines, fuzz, leaks,
     process::{cargo, look_at_output, run, succeeds, tools},
     setup,
     steps::Steps,
@@ -20,6 +20,7 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     look_at_output();
     check::all(steps);
     steps.run("tests", || nextest(&mut cargo(NEXTEST), true));
+    steps.run("engines", engines::all);
     steps.run("doctests", || run(&mut cargo("test --doc --workspace --locked --quiet")));
     steps.run("deny", check::deny);
     steps.run("foreign clients", foreign);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -49,8 +49,18 @@ pub enum Condition {
     Fine,
     /// The engine does not answer: reads go on, appends are refused until it is back.
     Away,
-    /// The engine's log is another one, or has lost something. Ends only with the process; the text says what happened.
+    /// The engine's log is another one, or has lost something; the text says what happened. Ends only with the process, but
+    /// where an engine that was behind itself has caught up.
     Refused(Arc<str>),
+}
+
+/// Why the engine's log is not the view's.
+#[derive(Clone, Debug)]
+struct Refusal {
+    what: Arc<str>,
+    /// Another batch than the view's has been seen. Otherwise it is what an engine says that may be behind itself: a node
+    /// without its majority, an old primary.
+    is_proven: bool,
 }
 
 /// Shared by the follower and the sequencer, who write it, and those who ask.
@@ -66,7 +76,7 @@ pub(crate) struct Shared {
     is_stuck: AtomicBool,
     /// An append was given up that has certainly not happened; until something is heard of the engine, no other waits.
     is_out: AtomicBool,
-    refused: OnceLock<Arc<str>>,
+    refused: Mutex<Option<Refusal>>,
     /// It is heard of, and does not answer questions: a node without its leader.
     is_mute: AtomicBool,
     // Plain mutexes: held to copy a few words.
@@ -84,7 +94,7 @@ impl Shared {
             is_verified: AtomicBool::new(reached == Position(0)),
             is_stuck: AtomicBool::new(false),
             is_out: AtomicBool::new(false),
-            refused: OnceLock::new(),
+            refused: Mutex::new(None),
             is_mute: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
             clock: Mutex::new((u64::MAX, Instant::now())),
@@ -151,18 +161,39 @@ impl Shared {
         self.is_stuck.load(Ordering::Relaxed)
     }
 
-    /// The engine's log is not the view's. Only the first reason counts.
+    /// The engine's log is not the view's, for good: a batch has been seen that the view has another one for.
     pub(crate) fn refuse(&self, what: &str) {
-        if self.refused.set(what.into()).is_ok() {
+        self.set_refused(what, true);
+    }
+
+    /// The engine's log seems not to be the view's: until the engine says otherwise.
+    pub(crate) fn doubt(&self, what: &str) {
+        self.set_refused(what, false);
+    }
+
+    fn set_refused(&self, what: &str, is_proven: bool) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_said = refused.as_ref().is_some_and(|refusal| refusal.is_proven || !is_proven);
+        if !is_said {
             tracing::error!(
                 what,
                 "the history does not match: no append is taken until this is mended"
             );
+            *refused = Some(Refusal { what: what.into(), is_proven });
         }
     }
 
-    pub(crate) fn refused(&self) -> Option<&Arc<str>> {
-        self.refused.get()
+    /// The engine shows the view's log again.
+    pub(crate) fn trust(&self) {
+        let doubt = |refusal: &mut Refusal| !refusal.is_proven;
+        if self.refused.lock().unwrap_or_else(PoisonError::into_inner).take_if(doubt).is_some() {
+            tracing::info!("the history matches again");
+        }
+    }
+
+    pub(crate) fn refused(&self) -> Option<Arc<str>> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().map(|refusal| Arc::clone(&refusal.what))
     }
 
     pub(crate) fn newest(&self) -> Position {
@@ -183,7 +214,7 @@ impl Shared {
 
     pub(crate) fn condition(&self) -> Condition {
         if let Some(what) = self.refused() {
-            Condition::Refused(Arc::clone(what))
+            Condition::Refused(what)
         } else if self.is_stuck()
             || self.is_out()
             || self.is_mute.load(Ordering::Relaxed)

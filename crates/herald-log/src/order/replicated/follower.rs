@@ -24,9 +24,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two tries to reach an engine that is away: doubling, with jitter.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(2);
-/// A log that seems to have lost something is looked at again, so many times in a row, before it is believed: a node that
-/// has just become the leader may not have read all of its own log yet.
-const SUSPICIONS_MAX: u32 = 4;
+/// A log that does not go with the view is looked at again, so many times in a row, before that is said.
+const DOUBT_LOOKS: u32 = 4;
+/// One that only ends too early for longer: a node that has just become the leader may not have read all of its own log yet,
+/// and one that has lost its majority knows only after a while.
+const BEHIND_LOOKS: u32 = 8;
 const SUSPICION_WAIT: Duration = Duration::from_secs(2);
 
 /// Sends what the engine has to the sequencer.
@@ -40,12 +42,23 @@ pub(crate) struct Follower<E> {
     pub(crate) to: mpsc::Sender<Followed>,
 }
 
+/// Why the engine's log seems not to be the view's.
+struct Suspicion {
+    what: String,
+    /// How many looks must say so.
+    looks: u32,
+}
+
+impl Suspicion {
+    fn now(what: String) -> Self {
+        Self { what, looks: DOUBT_LOOKS }
+    }
+}
+
 /// Why following ended.
 enum Ended {
     /// Worth trying again.
     ForNow(EngineError),
-    /// The log is another one, or has lost something.
-    ForGood(String),
     /// Nobody takes it any more.
     Closed,
 }
@@ -73,7 +86,6 @@ impl<E: Engine> Follower<E> {
             let mut has_followed = false;
             match self.follow(&mut has_followed).await {
                 Ended::Closed => return,
-                Ended::ForGood(what) => return self.shared.refuse(&what),
                 Ended::ForNow(error) => {
                     if has_followed {
                         (wait, is_said) = (AGAIN_MIN, false);
@@ -138,57 +150,63 @@ impl<E: Engine> Follower<E> {
         }
     }
 
-    /// Looks whether the engine keeps the log that the view is a copy of, and all of it that the view has not.
+    /// Looks whether the engine keeps the log that the view is a copy of, and all of it that the view has not. Comes back
+    /// when it does, and until then says that it does not.
     async fn check(&mut self) -> Result<Look, Ended> {
         // Before the looks: what is appended meanwhile is not missed by them.
         let reached = self.view.marks().position;
-        let mut suspicions = 0;
+        let mut looks = 0;
         loop {
-            let Some(suspicion) = (match self.engine.look().await? {
-                None => Some("the engine has no log any more".to_owned()),
-                Some(look) => {
-                    self.shared.looked(&look);
-                    match self.suspicion(&look, reached) {
-                        None => return Ok(self.remember(look).await),
-                        suspicion => suspicion,
+            let suspicion = match self.engine.look().await? {
+                None => Suspicion::now("the engine has no log any more".to_owned()),
+                Some(look) => match self.suspicion(&look, reached) {
+                    None => {
+                        self.shared.looked(&look);
+                        self.shared.trust();
+                        return Ok(self.remember(look).await);
                     }
-                }
-            }) else {
-                continue;
+                    Some(suspicion) => suspicion,
+                },
             };
-            suspicions += 1;
-            if suspicions == SUSPICIONS_MAX {
-                return Err(Ended::ForGood(format!("{suspicion}. {WHAT_TO_DO}")));
+            looks += 1;
+            self.shared.is_mute();
+            if looks == suspicion.looks {
+                self.shared.doubt(&format!("{}. {WHAT_TO_DO}", suspicion.what));
+            } else if looks < suspicion.looks {
+                let what = suspicion.what;
+                tracing::warn!(
+                    what,
+                    "the log may not be the one that this replica holds, looking again"
+                );
             }
-            tracing::warn!(
-                suspicion,
-                "the log may not be the one that this replica holds, looking again"
-            );
             sleep(SUSPICION_WAIT).await;
         }
     }
 
-    fn suspicion(&self, look: &Look, reached: Position) -> Option<String> {
+    fn suspicion(&self, look: &Look, reached: Position) -> Option<Suspicion> {
         let Identity { history, log_id, .. } = look.identity;
         if (history, log_id) != (self.identity.history, self.identity.log_id) {
-            Some(format!("the engine keeps the log {log_id} of history {history} now"))
+            Some(Suspicion::now(format!(
+                "the engine keeps the log {log_id} of history {history} now"
+            )))
         } else if look.term < self.term {
-            Some(format!(
+            Some(Suspicion::now(format!(
                 "the engine's term is {} and was {} before: an old primary has come back",
                 look.term, self.term
-            ))
+            )))
         } else if look.newest < reached {
-            Some(format!(
+            let what = format!(
                 "the engine's log ends at position {}, and this replica has seen {reached}: it has lost what it had \
                  acknowledged",
                 look.newest
-            ))
+            );
+            Some(Suspicion { what, looks: BEHIND_LOOKS })
         } else if look.first > reached.next() {
-            Some(format!(
+            Some(Suspicion::now(format!(
                 "the engine has removed the batches between position {reached} and {}; a restart builds this replica's \
                  view again",
                 look.first
-            ))
+            )))
         } else {
             None
         }
