@@ -11,6 +11,7 @@ use crate::{
     AppendError, ReadError,
     frame::Prepared,
     sequencer::{Handle, Request, Verdict},
+    surroundings,
     view::View,
 };
 
@@ -137,7 +138,7 @@ async fn look_up(view: &Arc<View>, items: &[Item]) -> Result<Vec<Option<Notifica
         let find = |(at, id)| Ok(view.find_id(id)?.map(|record| (at, record)));
         known.into_iter().map(find).collect::<Result<Vec<_>, ReadError>>()
     };
-    let found = tokio::task::spawn_blocking(find).await.expect("looking an id up does not panic");
+    let found = surroundings::spawn_blocking(find).await.expect("looking an id up does not panic");
     for (at, record) in found?.into_iter().flatten() {
         let notification = serde_json::from_slice(&record.body);
         stored[at] = Some(notification.expect("what was stored was a notification"));

@@ -21,6 +21,7 @@ mod order;
 mod page;
 mod retention;
 mod sequencer;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -280,7 +281,7 @@ impl Log {
         bounds: PageBounds,
     ) -> Result<(Page, S), ReadError> {
         let (view, receivers) = (Arc::clone(&self.0.view), receivers.clone());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = surroundings::spawn_blocking(move || {
             let mut sink = S::default();
             let page = view.read(&receivers, after, bounds, &mut sink, Access::Disk)?;
             Ok((page, sink))
@@ -373,7 +374,7 @@ impl Log {
             let _ = task.await;
         }
         let view = Arc::clone(&self.0.view);
-        let _ = tokio::task::spawn_blocking(move || view.close()).await;
+        let _ = surroundings::spawn_blocking(move || view.close()).await;
     }
 }
 

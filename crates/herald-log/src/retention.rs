@@ -12,6 +12,7 @@ use crate::{
     Clock,
     meters::{HeldMeters, size},
     sequencer::Handle,
+    surroundings,
     view::View,
 };
 
@@ -54,7 +55,7 @@ impl Keeper {
         let mut rounds = Rounds::new(self);
         while rounds.next().await {
             let (view, stopping) = (Arc::clone(&self.view), self.stopping.clone());
-            let tidied = tokio::task::spawn_blocking(move || {
+            let tidied = surroundings::spawn_blocking(move || {
                 tidy(&view, || !*stopping.borrow()).map(|()| view.held())
             });
             match tidied.await {
@@ -80,7 +81,7 @@ impl Keeper {
         let trim_before_ms = now_ms.saturating_sub(age_ms(retention));
         let roll_before_ms = now_ms.saturating_sub(age_ms(retention / SEGMENTS_PER_RETENTION));
         let view = Arc::clone(&self.view);
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = surroundings::spawn_blocking(move || {
             // A directory in doubt is said by health and by every append.
             let _ = view.roll_if_older(roll_before_ms);
             view.offset_at(trim_before_ms)

@@ -19,6 +19,7 @@ use crate::{
     frame::{Batch, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Prepared},
     meters::BatchMeters,
     order::{Order, OrderError, condition::Shared},
+    surroundings,
     view::{View, receivers_of, recent::Recent, segment::Marks},
     watch::Watches,
 };
@@ -174,7 +175,7 @@ impl<O: Order> Sequencer<O> {
             waiting: VecDeque::new(),
             trim_to: None,
             must_carry: false,
-            replica: rand::random(),
+            replica: surroundings::random(),
             trimmers: Vec::new(),
             closing: false,
             meters: BatchMeters::new(),
@@ -191,6 +192,7 @@ impl<O: Order> Sequencer<O> {
                     break;
                 }
                 tokio::select! {
+                    biased;
                     command = self.commands.recv() => match command {
                         Some(command) => self.take(command),
                         None => break,
@@ -271,7 +273,7 @@ impl<O: Order> Sequencer<O> {
             .flat_map(|waiting| waiting.request.records.drain(..))
             .collect();
         let batch = Batch {
-            id: u128::from(self.replica) << 64 | u128::from(rand::random::<u64>()),
+            id: u128::from(self.replica) << 64 | u128::from(surroundings::random::<u64>()),
             first_offset: next_offset,
             trim_point,
             time_ms: (self.clock)().max(marks.time_ms),

@@ -34,6 +34,7 @@ use crate::{
     frame::{self, Batch, FRAME_BYTES_MAX, Frame, Prepared, RecordAt},
     order::{OrderError, Position},
     page::{Page, PageBounds, Record, Sink, stored_offset},
+    surroundings,
 };
 
 /// Room that only frames without records may use, so that a full disk cannot keep retention from freeing it.
@@ -319,7 +320,8 @@ impl View {
             self.sync_or_poison(&self.written_segment())?;
             writer.synced_through = writer.marks.position;
         }
-        let header = Header { salt: rand::random(), log_id: self.log_id, start: writer.marks };
+        let header =
+            Header { salt: surroundings::random(), log_id: self.log_id, start: writer.marks };
         let name = header.name();
         let new_name = format!("{name}{}", disk::NEW_SUFFIX);
         let prepared = self.disk.create(&new_name).and_then(|file| {

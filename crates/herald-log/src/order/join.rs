@@ -26,6 +26,7 @@ use crate::{
     disk::{DataDir, Disk},
     frame::Frame,
     sequencer::Sequencer,
+    surroundings,
     view::{View, ViewSettings, copy::Found, open::Names, segment::Marks},
     watch::Watches,
 };
@@ -341,9 +342,9 @@ impl<E: Engine> Joining<E> {
             }
         }
         let identity = Identity {
-            history: Uuid::new_v4(),
-            log_id: Uuid::new_v4(),
-            salt: rand::random(),
+            history: surroundings::random_uuid(),
+            log_id: surroundings::random_uuid(),
+            salt: surroundings::random(),
             is_seeding: false,
         };
         match self.engine.create(&identity).await {
@@ -417,7 +418,7 @@ impl<E: Engine> Joining<E> {
         work: impl FnOnce(&Arc<dyn Disk>) -> T + Send + 'static,
     ) -> T {
         let disk = Arc::clone(&self.disk);
-        tokio::task::spawn_blocking(move || work(&disk))
+        surroundings::spawn_blocking(move || work(&disk))
             .await
             .expect("work on the disk does not panic")
     }

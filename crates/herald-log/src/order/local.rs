@@ -5,6 +5,7 @@ use std::{convert::Infallible, future::pending, io, sync::Arc};
 use super::{Order, OrderError};
 use crate::{
     frame::{Batch, Frame},
+    surroundings,
     view::View,
 };
 
@@ -21,7 +22,7 @@ impl Order for Local {
 
     async fn append(&mut self, batch: Batch) -> Result<Frame, OrderError> {
         let view = Arc::clone(&self.view);
-        let committed = tokio::task::spawn_blocking(move || view.commit(&batch)).await;
+        let committed = surroundings::spawn_blocking(move || view.commit(&batch)).await;
         committed.unwrap_or_else(|panic| {
             // How far it came nobody knows, as after a failed sync.
             self.view.poison();
@@ -40,7 +41,7 @@ impl Order for Local {
     fn idle(&self) {
         let view = Arc::clone(&self.view);
         // Not waited for: whichever batch it comes behind was committed before it.
-        drop(tokio::task::spawn_blocking(move || view.mark_end()));
+        drop(surroundings::spawn_blocking(move || view.mark_end()));
     }
 }
 

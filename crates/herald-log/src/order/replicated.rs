@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     frame::{Batch, Frame, Header, link},
+    surroundings,
     view::{View, receivers_of},
     watch::Watches,
 };
@@ -186,7 +187,7 @@ impl<E: Engine> Replicated<E> {
         self.shared.heard(followed.newest);
         let salt = self.identity.salt;
         let (newest, newest_id, marks) = (self.newest, self.newest_id, self.view.marks());
-        let decoded = tokio::task::spawn_blocking(move || {
+        let decoded = surroundings::spawn_blocking(move || {
             decode_behind(followed.batches, newest, newest_id, salt).map(|(same, frames)| {
                 // A view does not always remember its last batch; then that must fit all else that it knows.
                 let is_same = same.is_none_or(|same| match newest_id {
@@ -236,7 +237,7 @@ impl<E: Engine> Replicated<E> {
         }
         self.backlog.extend(frames);
         let (view, mut backlog) = (Arc::clone(&self.view), std::mem::take(&mut self.backlog));
-        let added = tokio::task::spawn_blocking(move || {
+        let added = surroundings::spawn_blocking(move || {
             let applied = view.apply(&backlog);
             let rest = backlog.split_off(applied.as_ref().map_or(0, |(taken, _)| *taken));
             (applied, backlog, rest)
@@ -391,6 +392,7 @@ impl<E: Engine> Order for Replicated<E> {
         let Some(until) = self.turns.wait(Instant::now()) else { return };
         while !self.turns.is_next() && self.backlog.is_empty() {
             tokio::select! {
+                biased;
                 followed = receive(&mut self.followed) => drop(self.take_in(followed, Position(0)).await),
                 () = sleep_until(until) => return,
             }

@@ -16,6 +16,7 @@ use crate::{
     OpenError,
     disk::{self, Disk},
     frame::{self, array_at, u64_at},
+    surroundings,
 };
 
 /// The file that says that the directory follows an engine.
@@ -112,7 +113,7 @@ impl View {
         for name in &segments {
             remove_segment(&*disk, name)?;
         }
-        let header = Header { salt: rand::random(), log_id: names.log_id, start };
+        let header = Header { salt: surroundings::random(), log_id: names.log_id, start };
         let begin = disk::replace(&*disk, &header.name(), &header.encode())
             .and_then(|_| disk::replace(&*disk, HEADER_FILE, &names.encode()));
         begin.map_err(failed("begin a copy in"))?;

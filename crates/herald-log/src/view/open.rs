@@ -20,6 +20,7 @@ use crate::{
     OpenError,
     disk::{self, Disk, File, NEW_SUFFIX},
     frame::{self, Frame, array_at},
+    surroundings,
 };
 
 /// The file that names the history.
@@ -302,8 +303,8 @@ fn tie(recent: &mut Recent, segments: &[Segment], trim_point: u64) {
 
 /// Begins a log: its first segment, then the header file that makes it one.
 fn begin(disk: &dyn Disk) -> io::Result<(Names, String)> {
-    let names = Names { history: Uuid::new_v4(), log_id: Uuid::new_v4() };
-    let header = Header { salt: rand::random(), log_id: names.log_id, start: Marks::START };
+    let names = Names { history: surroundings::random_uuid(), log_id: Uuid::new_v4() };
+    let header = Header { salt: surroundings::random(), log_id: names.log_id, start: Marks::START };
     disk::replace(disk, &header.name(), &header.encode())?;
     disk::replace(disk, HEADER_FILE, &names.encode())?;
     Ok((names, header.name()))

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use herald_types::with_causes;
-use rand::RngExt as _;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -16,6 +15,7 @@ use crate::{
         condition::Shared,
         engine::{Engine, EngineError, Follow as _, Followed, Identity, Look, SILENCE_MAX},
     },
+    surroundings,
     view::View,
 };
 
@@ -105,7 +105,7 @@ impl<E: Engine> Follower<E> {
                     }
                 }
             }
-            let jitter = rand::rng().random_range(0.5..1.0);
+            let jitter = 0.5 + surroundings::random::<f64>() / 2.0;
             sleep(wait.mul_f64(jitter)).await;
             wait = (wait * 2).min(AGAIN_MAX);
         }
@@ -124,6 +124,7 @@ impl<E: Engine> Follower<E> {
         };
         let (to, shared) = (self.to.clone(), Arc::clone(&self.shared));
         tokio::select! {
+            biased;
             ended = receive::<E>(follow, to, shared, has_followed) => ended,
             ended = self.keep_checking() => ended,
         }
@@ -215,7 +216,7 @@ impl<E: Engine> Follower<E> {
     async fn remember(&mut self, look: Look) -> Look {
         if look.term > self.term {
             let (view, term) = (Arc::clone(&self.view), look.term);
-            match tokio::task::spawn_blocking(move || view.remember_term(term)).await {
+            match surroundings::spawn_blocking(move || view.remember_term(term)).await {
                 Ok(Ok(())) => self.term = term,
                 Ok(Err(error)) => {
                     tracing::warn!(

@@ -7,8 +7,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rand::RngExt as _;
 use tokio::time::Instant;
+
+use crate::surroundings;
 
 /// Others count for so long after their last batch.
 const OTHERS_WINDOW: Duration = Duration::from_secs(1);
@@ -66,7 +67,7 @@ impl Turns {
             self.wait_until = None;
             return;
         }
-        self.is_long = rand::rng().random_ratio(1, LONG_WAIT_ONE_IN);
+        self.is_long = surroundings::random::<u32>().is_multiple_of(LONG_WAIT_ONE_IN);
         let appends = (others + u32::from(self.is_long)) * APPENDS_PER_TURN;
         self.wait_until = Some(now + (self.append_time * appends).min(WAIT_MAX));
     }

@@ -15,6 +15,7 @@ use crate::{
         engine::{Engine, Forgettable, kept_for},
     },
     sequencer::Handle,
+    surroundings,
     view::View,
 };
 
@@ -64,7 +65,7 @@ impl<E: Engine> Upkeep<E> {
 
     async fn sync(&self) {
         let view = Arc::clone(&self.view);
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || view.sync()).await
+        if let Ok(Err(error)) = surroundings::spawn_blocking(move || view.sync()).await
             && !self.view.is_poisoned()
         {
             tracing::error!(error = with_causes(&error), "could not sync the view");
