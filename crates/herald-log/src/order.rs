@@ -14,6 +14,8 @@ pub(crate) mod memory;
 pub(crate) mod place;
 pub(crate) mod postgres;
 pub(crate) mod replicated;
+#[cfg(test)]
+mod sim;
 
 use std::{fmt, io};
 

@@ -13,7 +13,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep},
 };
-use uuid::Uuid;
 
 use super::{
     Position,

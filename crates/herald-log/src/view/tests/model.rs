@@ -19,12 +19,12 @@ use crate::{
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
-    records: Vec<(HerId, Uuid, Record)>,
-    trim_point: u64,
+    pub(crate) records: Vec<(HerId, Uuid, Record)>,
+    pub(crate) trim_point: u64,
 }
 
 impl Model {
-    pub(super) fn apply(&mut self, frame: &Frame) {
+    pub(crate) fn apply(&mut self, frame: &Frame) {
         for at in &frame.records {
             let offset = Offset::new(at.offset).unwrap();
             let record = Record { offset, body: frame.bytes.slice(at.body_range()) };
@@ -33,7 +33,7 @@ impl Model {
         self.trim_point = frame.header.trim_point;
     }
 
-    pub(super) fn read(&self, receivers: &[HerId], after: u64) -> Vec<Record> {
+    pub(crate) fn read(&self, receivers: &[HerId], after: u64) -> Vec<Record> {
         let after = after.max(self.trim_point);
         let wanted = |(receiver, _, record): &&(HerId, Uuid, Record)| {
             record.offset.get() > after && receivers.contains(receiver)
@@ -45,7 +45,7 @@ impl Model {
         self.read(receivers(1..=RECEIVERS).as_slice(), 0)
     }
 
-    pub(super) fn tail(&self) -> u64 {
+    pub(crate) fn tail(&self) -> u64 {
         self.records.last().map_or(0, |(_, _, record)| record.offset.get())
     }
 }
