@@ -45,7 +45,8 @@ pub(crate) async fn append(
     let created_at = wire::time_text(now);
     let items = identify(drafts);
     // Room first: what a request sees when it looks must not grow old while it waits for a place.
-    let mut room = sequencer.room(items.iter().map(Item::bytes_max).sum()).await?;
+    let answer_by = sequencer.answer_by();
+    let mut room = sequencer.room(items.iter().map(Item::bytes_max).sum(), answer_by).await?;
     loop {
         let seen = view.marks();
         let stored = look_up(view, &items).await?;
@@ -57,7 +58,8 @@ pub(crate) async fn append(
             Offset::ZERO
         } else {
             let oldest_duplicate = stored.iter().flatten().map(|stored| stored.offset).min();
-            match sequencer.append(Request { records, seen, oldest_duplicate, room }).await {
+            let request = Request { records, seen, oldest_duplicate, room, answer_by };
+            match sequencer.append(request).await {
                 Verdict::Stored(first_offset) => first_offset,
                 Verdict::LookAgain(returned) => {
                     room = returned;

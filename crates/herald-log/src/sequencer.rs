@@ -4,13 +4,13 @@
 //! when it is safe. It never waits for the disk to look something up: a request has looked its ids up itself, and what
 //! came after that is in memory. What needs a second look goes back to the request.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use foldhash::{HashSet, HashSetExt as _};
 use herald_types::{Offset, with_causes};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use uuid::Uuid;
 
@@ -30,6 +30,10 @@ const WAITING_MAX: usize = 1024;
 /// that is less than recent memory holds, so what came since a request looked is still there when its turn comes.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
+/// Whatever the engine does, a producer in a cluster is answered within so long, which is below the 10 s that the contract
+/// gives: a batch that took its time may come before its own, and others' before that.
+const ANSWER_WAIT: Duration = Duration::from_secs(9);
+
 /// What a request asks of the sequencer.
 pub(crate) struct Request {
     /// The records that are new as far as the request has seen.
@@ -40,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) oldest_duplicate: Option<Offset>,
     /// The room that it takes until it is answered.
     pub(crate) room: Room,
+    /// When it must be answered; none on a single node, where only the disk is waited for.
+    pub(crate) answer_by: Option<Instant>,
 }
 
 /// Room for a request's records among those that wait.
@@ -81,11 +87,21 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
+    /// When a request that comes now must be answered.
+    pub(crate) fn answer_by(&self) -> Option<Instant> {
+        self.shared.as_ref().map(|_| Instant::now() + ANSWER_WAIT)
+    }
+
     /// Waits until there is room for `bytes` of records.
-    pub(crate) async fn room(&self, bytes: usize) -> Result<Room, AppendError> {
+    pub(crate) async fn room(
+        &self,
+        bytes: usize,
+        answer_by: Option<Instant>,
+    ) -> Result<Room, AppendError> {
         self.obstacle()?;
         let permits = u32::try_from(bytes.min(WAITING_BYTES_MAX)).expect("the bound fits 32 bits");
-        let permit = Arc::clone(&self.room).acquire_many_owned(permits).await;
+        let permit = within(answer_by, Arc::clone(&self.room).acquire_many_owned(permits)).await;
+        let permit = permit.ok_or(AppendError::EngineAway)?;
         // Who waited for room while the engine went away is told so at once, or each would wait in vain in its turn.
         self.obstacle()?;
         permit.map(Room).map_err(|_| AppendError::Closed)
@@ -102,14 +118,21 @@ impl Handle {
     /// Waits for its turn and the verdict.
     pub(crate) async fn append(&self, request: Request) -> Verdict {
         let closed = || Verdict::Failed(AppendError::Closed);
+        let answer_by = request.answer_by;
         let bytes = request.records.iter().map(Prepared::bytes_max).sum();
         let count = request.records.len() as u64;
         let (answer, verdict) = oneshot::channel();
         let waiting = Waiting { request, count, bytes, answer };
-        if self.commands.send(Command::Append(waiting)).await.is_err() {
-            return closed();
+        match within(answer_by, self.commands.send(Command::Append(waiting))).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return closed(),
+            None => return Verdict::Failed(AppendError::EngineAway),
         }
-        verdict.await.unwrap_or_else(|_| closed())
+        let verdict = within(answer_by, verdict).await;
+        verdict.map_or_else(
+            || Verdict::Failed(AppendError::Unknown(Arc::new(io::ErrorKind::TimedOut.into()))),
+            |verdict| verdict.unwrap_or_else(|_| closed()),
+        )
     }
 
     /// Moves the trim point to `offset` with the next batch, and waits until that is safe.
@@ -129,6 +152,14 @@ impl Handle {
     /// Refuses what comes from now on; what waits is still stored.
     pub(crate) async fn close(&self) {
         let _ = self.commands.send(Command::Close).await;
+    }
+}
+
+/// Waits until `deadline`, if there is one; `None` when it came first.
+async fn within<T>(deadline: Option<Instant>, wanted: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, wanted).await.ok(),
+        None => Some(wanted.await),
     }
 }
 

@@ -36,8 +36,7 @@ use crate::{
     watch::Watches,
 };
 
-/// How long a producer waits for the engine's word before it is told that the outcome is unknown. With what one may have
-/// waited for the batch before, it stays below the 10 s that the contract gives.
+/// How long a batch waits for the engine's word before its producers are told that the outcome is unknown.
 const APPEND_WAIT: Duration = Duration::from_secs(7);
 /// How long it waits for the outcome of an older batch whose producers have been told so.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);

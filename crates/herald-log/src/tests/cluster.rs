@@ -127,6 +127,32 @@ async fn an_engine_that_is_away_is_said_within_ten_seconds_and_it_heals_by_itsel
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waited_for_an_older_batch_is_answered_within_ten_seconds_as_well() {
+    let engine = MemoryEngine::default();
+    let log = join(&engine).await;
+    engine.is_away.store(true, Ordering::Relaxed);
+    let first = async {
+        let answer = append_one(&log, draft(Some(1), 1)).await;
+        engine.is_away.store(true, Ordering::Relaxed);
+        answer
+    };
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = tokio::time::Instant::now();
+        let answer = append_one(&log, draft(Some(2), 1)).await;
+        (answer, began.elapsed())
+    };
+    let back_for_the_first = async {
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        engine.is_away.store(false, Ordering::Relaxed);
+    };
+    let (first, (second, took), ()) = tokio::join!(first, second, back_for_the_first);
+    assert_eq!(first.unwrap().offset.get(), 1);
+    assert!(matches!(second, Err(AppendError::Unknown(_))), "{second:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_goes_on_where_the_view_ends() {
     let engine = MemoryEngine::default();
     let disk = MemoryDisk::default();
