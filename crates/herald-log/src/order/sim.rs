@@ -103,7 +103,6 @@ struct World {
     began: Instant,
     trace: Arc<Mutex<Vec<String>>>,
     judge: Mutex<Judge>,
-    /// A task outside the main one broke a promise.
     retention: Option<Duration>,
     /// The engine breaks its own promises.
     is_mischief: bool,

@@ -60,7 +60,7 @@ pub(super) fn new_drafts(world: &World) -> Vec<Draft> {
 
 /// Asks one replica to append, and tells the judge.
 pub(super) async fn append(world: &World, replica: &Replica, drafts: Vec<Draft>) -> Told {
-    let number = world.judge().begins(drafts.clone());
+    let number = world.judge().begins(drafts.clone(), replica.engine.log.time_ms());
     let now = Timestamp::from_millisecond(number).unwrap();
     let began = Instant::now();
     let told = match replica.running() {

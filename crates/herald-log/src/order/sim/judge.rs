@@ -66,7 +66,8 @@ pub(super) struct Judge {
     pub(super) answered_up_to: u64,
     /// Ids are numbers from 1.
     pub(super) newest_id: u64,
-    begun: Vec<Vec<Draft>>,
+    /// What each request asked, and the true time when it began.
+    begun: Vec<(Vec<Draft>, u64)>,
     attempts: BTreeMap<i64, Attempt>,
     shown: Vec<Shown>,
     streams: Vec<(Receivers, u64)>,
@@ -79,8 +80,6 @@ struct Stored {
     id: Uuid,
     /// Which batch it came in.
     batch: usize,
-    /// The true time.
-    time_ms: u64,
 }
 
 /// All that the engine has ever stored.
@@ -91,11 +90,19 @@ struct Truth {
     by_id: HashMap<Uuid, Vec<usize>>,
 }
 
+impl Stored {
+    /// Whose it is.
+    fn attempt(&self) -> usize {
+        let time: Timestamp = self.notification.created_at.parse().unwrap();
+        usize::try_from(time.as_millisecond() - 1).unwrap()
+    }
+}
+
 impl Truth {
-    fn of(frames: &[(Bytes, u64)], salt: u64) -> Self {
+    fn of(frames: &[Bytes], salt: u64) -> Self {
         let mut truth =
             Self { model: Model::default(), records: Vec::new(), by_id: HashMap::new() };
-        for (batch, (bytes, time_ms)) in frames.iter().enumerate() {
+        for (batch, bytes) in frames.iter().enumerate() {
             let frame = Frame::decode(bytes.clone(), salt).unwrap();
             let next = truth.records.len() as u64 + 1;
             assert_eq!(frame.header.first_offset, next, "offsets ascend and none comes twice");
@@ -112,7 +119,7 @@ impl Truth {
                 }
                 older.push(number);
                 let notification = serde_json::from_slice(&frame.bytes[at.body_range()]).unwrap();
-                truth.records.push(Stored { notification, id, batch, time_ms: *time_ms });
+                truth.records.push(Stored { notification, id, batch });
             }
             assert!(frame.header.trim_point >= truth.model.trim_point, "the trim point goes back");
             truth.model.apply(&frame);
@@ -127,8 +134,8 @@ impl Truth {
 
 impl Judge {
     /// A request is about to be made: its number.
-    pub(super) fn begins(&mut self, drafts: Vec<Draft>) -> i64 {
-        self.begun.push(drafts);
+    pub(super) fn begins(&mut self, drafts: Vec<Draft>, time_ms: u64) -> i64 {
+        self.begun.push((drafts, time_ms));
         i64::try_from(self.begun.len()).unwrap()
     }
 
@@ -166,7 +173,7 @@ impl Judge {
     /// Holds all of it against what was stored, when all is quiet; and what each replica shows in the end.
     pub(super) fn settle(
         &self,
-        frames: &[(Bytes, u64)],
+        frames: &[Bytes],
         salt: u64,
         retention: Option<Duration>,
         replicas: &[(Vec<Record>, u64)],
@@ -177,7 +184,8 @@ impl Judge {
             attempt.settle(&truth);
         }
         for shown in &self.shown {
-            shown.settle(&truth, retention);
+            shown.settle(&truth);
+            self.is_old_enough(&truth, shown, retention);
         }
         for (number, (records, trim_point)) in replicas.iter().enumerate() {
             assert_eq!(*trim_point, truth.model.trim_point, "replica {number}'s trim point");
@@ -190,14 +198,20 @@ impl Judge {
         }
     }
 
+    /// Nothing is hidden before its time.
+    fn is_old_enough(&self, truth: &Truth, shown: &Shown, retention: Option<Duration>) {
+        let Some((retention, trimmed)) = retention.zip(truth.at(shown.trim_point)) else { return };
+        let age = Duration::from_millis(shown.time_ms - self.begun[trimmed.attempt()].1);
+        assert!(age >= retention, "offset {} is trimmed after {age:?}", shown.trim_point);
+    }
+
     fn nothing_came_from_nowhere(&self, truth: &Truth) {
         for (number, stored) in truth.records.iter().enumerate() {
-            let time: Timestamp = stored.notification.created_at.parse().unwrap();
-            let drafts = usize::try_from(time.as_millisecond() - 1).unwrap();
+            let drafts = &self.begun[stored.attempt()].0;
             let is_its = |draft: &&Draft| {
                 draft.notification_id == Some(stored.id) && draft.matches(&stored.notification)
             };
-            assert!(self.begun[drafts].iter().any(|draft| is_its(&draft)), "offset {}", number + 1);
+            assert!(drafts.iter().any(|draft| is_its(&draft)), "offset {}", number + 1);
         }
     }
 }
@@ -280,7 +294,7 @@ impl Attempt {
 }
 
 impl Shown {
-    fn settle(&self, truth: &Truth, retention: Option<Duration>) {
+    fn settle(&self, truth: &Truth) {
         let Self { replica, after, until, trim_point, .. } = self;
         let tail = truth.records.len() as u64;
         let what = || format!("replica {replica} after {after} until {until}");
@@ -300,9 +314,5 @@ impl Shown {
             assert!(is_hidden || !is_wanted, "{}: offset {offset} is denied", what());
         }
         assert_eq!(shown.next(), None, "{}", what());
-        if let (Some(retention), Some(trimmed)) = (retention, truth.at(*trim_point)) {
-            let age = Duration::from_millis(self.time_ms - trimmed.time_ms);
-            assert!(age >= retention, "{}: offset {trim_point} is trimmed after {age:?}", what());
-        }
     }
 }
