@@ -170,7 +170,8 @@ impl MemoryIndex {
             self.receivers.entry(record.receiver).or_default().push(posting);
             self.ids.insert(record.notification_id, posting);
         }
-        if !records.is_empty() {
+        // Offsets that were passed over grow old like those before them, or the trim point would stay below them.
+        if header.next_offset() > self.end.next_offset {
             self.add_time(header.time_ms, header.next_offset() - 1);
         }
         self.end = self.end.after(header).expect("the order hands out frames in order");
