@@ -72,7 +72,7 @@ impl Header {
         self.position.0 == 0
     }
 
-    fn encode(&self, salt: u64) -> [u8; HEADER_BYTES] {
+    pub(crate) fn encode(&self, salt: u64) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&self.bytes.to_le_bytes());
@@ -286,7 +286,7 @@ pub(crate) fn checksum(salt: u64, parts: &[&[u8]]) -> u32 {
 }
 
 /// The offset counts in, so that a record cannot stand for another.
-fn record_checksum(salt: u64, offset: u64, record: &[u8]) -> u32 {
+pub(crate) fn record_checksum(salt: u64, offset: u64, record: &[u8]) -> u32 {
     checksum(salt, &[&offset.to_le_bytes(), &record[4..]])
 }
 

@@ -20,6 +20,7 @@ mod meters;
 mod order;
 mod page;
 mod retention;
+mod seed;
 mod sequencer;
 mod surroundings;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use self::{
         place::{BadOrderPlace, EngineSettings, EngineUrl, OrderPlace},
     },
     page::{Page, PageBounds, Record, Sink},
+    seed::{SeedError, SeedProgress, SeedStep, Seeded, seed},
     watch::Watch,
 };
 use self::{

@@ -16,6 +16,7 @@ use crate::disk::memory::{Call, Failure, MemoryDisk};
 
 mod cluster;
 mod conformance;
+mod seed;
 
 const EVERYONE: std::ops::RangeInclusive<u32> = 1..=4;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::*;
 use crate::order::{Position, join::Joining, memory::MemoryEngine};
 
-async fn try_join(engine: &MemoryEngine, disk: &MemoryDisk) -> Result<Log, JoinError> {
+pub(super) async fn try_join(engine: &MemoryEngine, disk: &MemoryDisk) -> Result<Log, JoinError> {
     let joining = Joining {
         disk: Arc::new(disk.clone()),
         engine: Arc::new(engine.clone()),
@@ -20,7 +20,7 @@ async fn try_join(engine: &MemoryEngine, disk: &MemoryDisk) -> Result<Log, JoinE
     joining.join().await
 }
 
-async fn join(engine: &MemoryEngine) -> Log {
+pub(super) async fn join(engine: &MemoryEngine) -> Log {
     try_join(engine, &MemoryDisk::default()).await.unwrap()
 }
 
@@ -166,7 +166,7 @@ async fn a_restart_goes_on_where_the_view_ends() {
     assert_eq!(append_one(&log, draft(None, 1)).await.unwrap().offset.get(), 3);
 }
 
-fn history_of(joined: Result<Log, JoinError>) -> String {
+pub(super) fn history_of(joined: Result<Log, JoinError>) -> String {
     match joined {
         Err(error @ JoinError::History(_)) => error.to_string(),
         other => panic!("{other:?}"),
