@@ -1,5 +1,7 @@
 //! Joining a cluster: which log the engine keeps, whether it is the one that this replica has a copy of, and catching up.
 
+mod moved;
+
 use std::{
     io,
     path::Path,
@@ -301,13 +303,10 @@ impl<E: Engine> Joining<E> {
                 );
             }
             Some(held) if held.history == names.history => {
-                let tail = self.open().await?.marks().tail();
-                let newest = self.frame_at(&look, look.newest).await?;
-                if newest.as_ref().is_none_or(|newest| newest.header.next_offset() <= tail) {
-                    let why = format!(
-                        "the engine's log does not reach offset {tail}, which this replica has seen"
-                    );
-                    return Err(Mismatch::History(why));
+                match self.lost(&look).await? {
+                    None => return Ok(Prepared::Again(Duration::ZERO)),
+                    Some(Some(why)) => return Err(Mismatch::History(why)),
+                    Some(None) => {}
                 }
                 tracing::warn!(
                     "the log has moved to another engine: this replica's view is built again"

@@ -25,7 +25,7 @@ pub(super) async fn join(engine: &MemoryEngine) -> Log {
 }
 
 /// Waits until a replica has followed to `tail`.
-async fn reaches(log: &Log, tail: u64) {
+pub(super) async fn reaches(log: &Log, tail: u64) {
     while log.tail().get() < tail {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

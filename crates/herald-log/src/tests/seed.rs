@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    cluster::{history_of, join, try_join},
+    cluster::{history_of, join, reaches, try_join},
     *,
 };
 use crate::{
@@ -538,6 +538,59 @@ async fn replicas_of_the_old_log_go_on_with_the_new_one() {
         history_of(try_join(&old, &disks[0]).await).contains("1000011"),
         "there is no way back"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_has_shown_more_than_the_seed_is_refused() {
+    let old = MemoryEngine::default();
+    let (behind, ahead) = (MemoryDisk::default(), MemoryDisk::default());
+    let logs = [try_join(&old, &behind).await.unwrap(), try_join(&old, &ahead).await.unwrap()];
+    for _ in 0..5 {
+        append_one(&logs[1], draft(None, 1)).await.unwrap();
+    }
+    reaches(&logs[0], 5).await;
+    logs[0].close().await;
+    append_one(&logs[1], draft(None, 1)).await.unwrap();
+    logs[1].close().await;
+
+    // With the jump, right behind the tail, and there with something else at that offset.
+    for (next_offset, appends) in [(None, 0), (None, 3), (Some(6), 0), (Some(6), 1), (Some(6), 9)] {
+        let new = MemoryEngine::default();
+        seed_with(&behind, new.clone(), next_offset).await.unwrap();
+        let log = join(&new.another()).await;
+        for _ in 0..appends {
+            append_one(&log, draft(None, 2)).await.unwrap();
+        }
+        log.close().await;
+        let said = history_of(try_join(&new, &ahead.copy()).await);
+        assert!(said.contains("offset 6"), "{next_offset:?} {appends}: {said}");
+        try_join(&new, &behind.copy()).await.unwrap().close().await;
+    }
+    // Seeded from the one that has all.
+    let new = MemoryEngine::default();
+    seed(&ahead, &new).await.unwrap();
+    for disk in [&ahead, &behind] {
+        assert_eq!(all_of(&try_join(&new, disk).await.unwrap()).await.len(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_has_shown_and_retention_has_removed_since_is_not_missed() {
+    let old = MemoryEngine::default();
+    let (disk, late) = (MemoryDisk::default(), MemoryDisk::default());
+    let log = try_join(&old, &disk).await.unwrap();
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let other = try_join(&old, &late).await.unwrap();
+    other.close().await;
+    for _ in 0..3 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    log.0.sequencer.trim(Offset::new(2).unwrap()).await;
+    log.close().await;
+    let new = MemoryEngine::default();
+    seed(&disk, &new).await.unwrap();
+    let log = try_join(&new, &late).await.unwrap();
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [3, 4]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,17 +5,20 @@
 
 use std::{io, sync::Arc};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    View, ViewSettings,
+    LOCK, View, ViewSettings,
     open::{HEADER_FILE, Names, damaged, remove_segment, remove_unused, segment_names},
+    recent::Recent,
     segment::{FORMAT_VERSION, Header, Marks, check_file_header},
 };
 use crate::{
-    OpenError,
-    disk::{self, Disk},
+    OpenError, ReadError,
+    disk::{self, Access, Disk},
     frame::{self, array_at, u64_at},
+    page::{Record, stored_offset},
     surroundings,
 };
 
@@ -126,6 +129,30 @@ impl View {
     /// What the disk said; the old one is still remembered.
     pub(crate) fn remember_term(&self, term: u64) -> io::Result<()> {
         Follows { log_id: self.log_id, term }.write(&*self.disk)
+    }
+
+    /// The newest record that readers are shown, if any is left.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub(crate) fn newest_record(&self) -> Result<Option<Record>, ReadError> {
+        let newest = self.with_recent(Recent::newest);
+        let Some((receiver, offset)) =
+            newest.filter(|(_, offset)| *offset > self.marks().trim_point)
+        else {
+            return Ok(None);
+        };
+        let segments = self.segments.read().expect(LOCK).clone();
+        let holds = segments.partition_point(|segment| segment.end().tail() < offset);
+        let Some(segment) = segments.get(holds) else { return Ok(None) };
+        let found = segment.find(&[receiver], offset - 1, offset, 1, Access::Disk)?;
+        let mut record = None;
+        segment.read(&found, Access::Disk, |at, body| {
+            let body = Bytes::copy_from_slice(body);
+            record = Some(Record { offset: stored_offset(at.offset), body });
+            true
+        })?;
+        Ok(record)
     }
 
     /// Whose frames these are.

@@ -228,6 +228,12 @@ impl Recent {
         page
     }
 
+    /// The newest record's receiver and offset. Looks at every receiver.
+    pub(crate) fn newest(&self) -> Option<(HerId, u64)> {
+        let newest = self.receivers.iter().map(|(receiver, newest)| (*receiver, newest.offset));
+        newest.max_by_key(|(_, offset)| *offset)
+    }
+
     /// How many receivers have a record.
     pub(crate) fn receivers(&self) -> usize {
         self.receivers.len()
