@@ -13,10 +13,11 @@ use clap::{
 use herald_auth::Algorithm;
 use herald_client::{Client, SettingsError};
 use herald_issuer::{LIFETIME_MAX, TokenKind};
+use herald_log::OrderPlace;
 use herald_types::{DESCRIPTION_CHARS_MAX, HerId, NotificationType, Offset};
 use uuid::Uuid;
 
-use crate::{commands, credentials::HelseIdArgs, output::WrongUsage};
+use crate::{commands, credentials::HelseIdArgs, output::WrongUsage, settings};
 
 /// Herald keeps notifications in one durable log, and serves them by polling and as event streams.
 #[derive(Debug, Parser)]
@@ -256,9 +257,11 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  herald log check ./herald-data")]
+  herald log check ./herald-data
+  herald log seed --from ./herald-data --log nats://nats1:4222,nats2:4222,nats3:4222")]
 pub(crate) enum LogCommand {
     Check(LogCheckArgs),
+    Seed(LogSeedArgs),
 }
 
 /// Read every byte of a data directory and say what is found; nothing is changed.
@@ -274,6 +277,50 @@ pub(crate) struct LogCheckArgs {
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }
+
+/// Fill an empty engine from a data directory, so that a cluster goes on where that ends.
+///
+/// For a single node that becomes a cluster, for an engine that has lost its log, and for a cluster that moves to another engine.
+/// Notifications keep their offsets, bytes and times, and clients their cursors: the history stays. The log goes on 1,000,000
+/// above the newest offset of the directory, so that what was answered and is not there does not have its offset used again.
+///
+/// The directory is a single node's, or any replica's copy: take the one with the greatest tail, as `herald log check` shows
+/// it. It is only read, and no server may have it open. The engine must have no log. Until the last line is printed no replica
+/// follows it; a seeding that was cut short is gone on with by the same command. Prints one JSON object when all has been written and read back.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  herald log seed --from ./herald-data --log nats://nats1:4222,nats2:4222,nats3:4222
+  herald log seed --from /var/lib/herald --log 'postgres://herald@pg1,pg2,pg3/herald?target_session_attrs=read-write' \\
+                  --log-ca ca.pem
+
+Exit codes: 0 seeded, 1 the directory or the engine would not do, or the engine is away; 2 wrong usage.")]
+pub(crate) struct LogSeedArgs {
+    /// The data directory of a server that does not run.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The engine, as in `herald serve --log`: nats://HOST:PORT,… or postgres://USER@HOST:PORT,…/DATABASE.
+    #[arg(long, value_name = "URL")]
+    pub(crate) log: OrderPlace,
+    /// The offset that the next notification gets, above the directory's newest one, at most 2^62 [default: 1,000,000 above it].
+    /// With less than the default, an offset that was answered once may be given to another notification.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) next_offset: Option<Offset>,
+    /// How long the cluster keeps notifications, as in `herald serve --retention`, or forever: for so long, and a margin more, a
+    /// stream of NATS is told to keep them. A server that keeps them for longer raises it.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_retention)]
+    pub(crate) retention: Retention,
+    /// Credentials for NATS, a .creds file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_credentials: Option<PathBuf>,
+    /// Whose certificates the engine may show, PEM [default: those that the system trusts].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_ca: Option<PathBuf>,
+}
+
+/// How long notifications are kept; `None` is for ever.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention(pub(crate) Option<Duration>);
 
 /// What only laptops and tests need.
 #[derive(Debug, Subcommand)]
@@ -347,6 +394,10 @@ fn duration() -> ValueParser {
         Ok(time) => Ok(time),
         Err(error) => Err(error.to_string()),
     })
+}
+
+fn parse_retention(text: &str) -> Result<Retention, String> {
+    settings::retention(text).map(Retention)
 }
 
 /// A time as tokens have it, at most a day.

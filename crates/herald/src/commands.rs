@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod dev;
 mod log_check;
+mod log_seed;
 mod openapi;
 mod poll;
 pub(crate) mod serve;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Stream(args) => client(args.server.signs_in(), stream::run(args)),
         Command::Demo(args) => demo(args),
         Command::Log(LogCommand::Check(args)) => log_check::run(&args),
+        Command::Log(LogCommand::Seed(args)) => client(true, log_seed::run(args)),
         Command::Dev(DevCommand::Issuer(args)) => dev::issuer::run(*args),
         Command::Openapi => openapi::run(),
         Command::Completions(args) => completions::run(&args),

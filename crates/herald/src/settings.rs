@@ -15,6 +15,7 @@ pub(crate) use access::{Auth, Document, HelseIdSettings};
 pub(crate) use args::Args;
 use herald_http::server::TlsSettings;
 use herald_log::OrderPlace;
+pub(crate) use kinds::retention;
 pub(crate) use sources::Source;
 use sources::Sources;
 pub(crate) use table::Key;
@@ -108,8 +109,7 @@ impl Settings {
             listen: sources.value(Key::Listen, kinds::address),
             ops_listen: sources.value(Key::OpsListen, kinds::address),
             data_dir: sources.value(Key::DataDir, kinds::path),
-            retention: sources
-                .value(Key::Retention, kinds::or("forever", kinds::duration(kinds::RETENTION))),
+            retention: sources.value(Key::Retention, kinds::retention),
             log: sources.value(Key::Log, kinds::log),
             log_credentials: sources.value(Key::LogCredentials, kinds::or("none", kinds::file)),
             log_ca: sources.value(Key::LogCa, kinds::or("none", kinds::file)),

@@ -20,7 +20,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A hundred years: longer is `forever`.
-pub(super) const RETENTION: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(36_500);
+const RETENTION: RangeInclusive<Duration> = SECOND..=DAY.saturating_mul(36_500);
 /// Below, heartbeats are most of the traffic; above, a gone client is not noticed.
 pub(super) const HEARTBEAT: RangeInclusive<Duration> = MILLISECOND.saturating_mul(10)..=HOUR;
 /// Below, a reader that is only slow is cut.
@@ -122,6 +122,11 @@ pub(super) fn or<T>(
         }
         read(text).map(Some).map_err(|error| format!("{error}, or {word}"))
     }
+}
+
+/// How long notifications are kept; `None` is for ever.
+pub(crate) fn retention(text: &str) -> Result<Option<Duration>, String> {
+    or("forever", duration(RETENTION))(text)
 }
 
 pub(super) fn log(text: &str) -> Result<OrderPlace, String> {

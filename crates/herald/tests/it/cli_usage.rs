@@ -10,7 +10,7 @@ fn every_command_has_help_with_examples() {
     let help = run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     insta::assert_snapshot!("help", help.stdout);
-    for command in COMMANDS.into_iter().chain(["dev issuer"]) {
+    for command in COMMANDS.into_iter().chain(["dev issuer", "log seed"]) {
         let help = run(&format!("{command} --help").split(' ').collect::<Vec<_>>());
         assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{command}");
         assert!(help.stdout.contains("Examples:"), "{command}");
@@ -60,6 +60,14 @@ fn wrong_usage_is_exit_code_2_and_is_said_on_stderr() {
         "demo --for 0s",
         "log",
         "log check",
+        "log seed",
+        "log seed --from x",
+        "log seed --log nats://127.0.0.1:1",
+        "log seed --from x --log local",
+        "log seed --from x --log nats://127.0.0.1:1 --retention 999ms",
+        "log seed --from x --log nats://127.0.0.1:1 --retention 36501d",
+        "log seed --from x --log redis://127.0.0.1:1",
+        "log seed --from x --log nats://127.0.0.1:1 --next-offset -1",
         "completions nonsense",
         "dev",
         "dev issuer --listen 0.0.0.0:8088",

@@ -14,6 +14,7 @@ mod crash;
 mod foreign;
 mod full_disk;
 mod kill;
+mod log_seed;
 mod metrics;
 mod poisoned;
 mod restart;
