@@ -5,6 +5,7 @@ mod failover;
 mod user;
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -69,6 +70,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Standbys reach their primary over links, which [`Cluster::cut`] cuts.
     pub linked: bool,
+    /// More variables of each node's server, such as `LD_PRELOAD`; nodes behind the last entry have none.
+    pub environment: Vec<Vec<(String, OsString)>>,
 }
 
 impl Default for Settings {
@@ -80,6 +83,7 @@ impl Default for Settings {
             access: Access::default(),
             tls: None,
             linked: false,
+            environment: Vec::new(),
         }
     }
 }
@@ -221,6 +225,7 @@ impl Cluster {
         self.kill(node);
         let mut command = process::command(&programs::find("postgres")?, "QUIT", self.user.name());
         command.current_dir("/").arg("-D").arg(self.nodes[node].data());
+        command.envs(self.settings.environment.get(node).cloned().unwrap_or_default());
         self.nodes[node].slot.start(command)
     }
 
