@@ -15,6 +15,7 @@ mod setup;
 mod steps;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Breaks real clusters under load, and judges all that their clients were told
+    Torture(torture::Args),
     /// Measures Herald against its limits, in ratios of the same run: a table, and JSON
     Bench(bench::Args),
     /// Starts an engine, replicas and a balancer on this machine, to play with; Ctrl-C ends them
@@ -99,6 +102,11 @@ fn main() -> ExitCode {
         Task::Test => test::all(&mut steps, CRASH_ROUNDS),
         Task::Crash { rounds, seed } => {
             steps.run("crash", || test::crash(rounds, seed));
+        }
+        Task::Torture(args) => {
+            if steps.run("set-up", setup::rig) {
+                steps.run("torture", || torture::all(&args));
+            }
         }
         Task::Bench(args) => {
             steps.run("bench", || bench::all(&args));

@@ -7,6 +7,7 @@ use crate::{
     process::{cargo, look_at_output, run, succeeds, tools},
     setup,
     steps::Steps,
+    torture,
 };
 
 /// The tests of one kind are named by their module in the integration binary of `herald`. Always the whole workspace is
@@ -26,6 +27,8 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     steps.run("foreign clients", foreign);
     steps.run("full disk", full_disk);
     steps.run("crash", || crash(crash_rounds, None));
+    steps.run("torture on NATS", || torture::short(torture::Engine::Nats));
+    steps.run("torture on PostgreSQL", || torture::short(torture::Engine::Postgres));
     steps.run("counts", || counts::all(false));
     steps.run("bench smoke", bench::smoke);
     steps.run("fuzz corpus", fuzz::replay);
