@@ -15,6 +15,7 @@ mod foreign;
 mod full_disk;
 mod kill;
 mod log_seed;
+mod lost;
 mod metrics;
 mod poisoned;
 mod restart;
