@@ -120,16 +120,28 @@ impl Postgres {
         })
     }
 
+    /// Asks a server that was not replaced.
+    async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut Asker) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.ask_any(async |asker: &mut Asker| {
+            self.door.admit(&asker.session)?;
+            question(asker).await
+        })
+        .await
+    }
+
     /// Asks something. The session is kept for the next time unless it has failed; one that has not answered in time is
     /// dropped with what it was asked.
-    async fn ask<T>(
+    async fn ask_any<T>(
         &self,
         question: impl AsyncFnOnce(&mut Asker) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let asked = async {
             let mut asker = match self.asker.take(&self.door) {
                 Some(asker) => asker,
-                None => Asker { session: self.door.open().await?, statements: None },
+                None => Asker { session: self.door.open_any().await?, statements: None },
             };
             let answer = question(&mut asker).await;
             if !matches!(answer, Err(EngineError::Away(_))) {
@@ -179,7 +191,8 @@ impl Engine for Postgres {
     }
 
     async fn look(&self) -> Result<Option<Look>, EngineError> {
-        let found = self.ask(async |asker: &mut Asker| asker.look().await).await?;
+        // Whoever it is: its timeline tells.
+        let found = self.ask_any(async |asker: &mut Asker| asker.look().await).await?;
         Ok(found.map(|(look, durability)| {
             self.warn_of(&durability);
             look

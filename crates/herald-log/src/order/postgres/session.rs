@@ -96,8 +96,29 @@ impl Door {
         self.servers.tls.clone()
     }
 
-    /// A session with the primary; of several, with that of the newest timeline.
+    /// A session with the primary; of several, with that of the newest timeline. Not with one that was replaced.
     pub(super) async fn open(&self) -> Result<Session, EngineError> {
+        let session = self.open_any().await?;
+        self.admit(&session)?;
+        Ok(session)
+    }
+
+    /// Refuses a server that was replaced, as one that is away: the right one may come back.
+    pub(super) fn admit(&self, session: &Session) -> Result<(), EngineError> {
+        let newest_term = self.newest_term();
+        if session.term < newest_term {
+            return Err(Failure::new(format!(
+                "{} is on timeline {}, and there has been {newest_term}: it was replaced, and must \
+                 not go on as a primary",
+                session.server, session.term
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The same, but where there is only one that was replaced, with that: who looks at it must be told its timeline.
+    pub(super) async fn open_any(&self) -> Result<Session, EngineError> {
         let mut tries: FuturesUnordered<_> =
             self.servers.each.iter().map(|server| self.open_one(server)).collect();
         let mut until = Instant::now() + OPEN_WAIT;
@@ -118,15 +139,7 @@ impl Door {
         }
         let session =
             best.ok_or_else(|| why.unwrap_or_else(|| Failure::new("no server answers").into()))?;
-        let newest_term = self.newest_term.fetch_max(session.term, Ordering::Relaxed);
-        if session.term < newest_term {
-            return Err(Failure::new(format!(
-                "{} is on timeline {}, and there has been {newest_term}: it was replaced, and must \
-                 not go on as a primary",
-                session.server, session.term
-            ))
-            .into());
-        }
+        self.newest_term.fetch_max(session.term, Ordering::Relaxed);
         Ok(session)
     }
 
