@@ -80,12 +80,6 @@ pub(crate) fn deploy() -> anyhow::Result<()> {
     helm()
 }
 
-/// What the rig starts.
-pub(crate) fn rig() -> anyhow::Result<()> {
-    debian(&[&RIG[..], &[PYTHON]].concat())?;
-    nats()
-}
-
 /// What counts system calls.
 pub(crate) fn strace() -> anyhow::Result<()> {
     debian(&[STRACE])
