@@ -181,7 +181,7 @@ async fn a_batch_is_stored_right_behind_its_place_or_not_at_all() {
     }
     let other_log = Entry { log_id: identity(2).log_id, ..entry(4) };
     let outcome = engine.append(&other_log).await;
-    assert!(matches!(outcome, Err(AppendFailure::Refused(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(AppendFailure::Away(_))), "{outcome:?}");
     assert_eq!(engine.look().await.unwrap().unwrap().newest, Position(3));
     append_all(&engine, 4..=4).await;
     assert_eq!(engine.read(Position(4)).await.unwrap(), Some(frame(4)));
@@ -270,7 +270,7 @@ async fn a_log_is_never_taken_for_the_one_that_took_its_place() {
     }
     // The new log stands where the old one stood.
     let outcome = engine.append(&entry(4)).await;
-    assert!(matches!(outcome, Err(AppendFailure::Refused(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(AppendFailure::Away(_))), "{outcome:?}");
     let ended = timeout(HANG, async {
         loop {
             match follower.next().await {
