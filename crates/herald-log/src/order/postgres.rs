@@ -19,13 +19,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::{Statement, error::SqlState};
 use tracing::warn;
 
 use self::{
     failure::Failure,
-    follow::{BARRIER, PostgresFollow},
+    follow::{PostgresFollow, away},
     session::{Door, Session, Slot},
     writer::Writer,
 };
@@ -132,8 +132,8 @@ impl Postgres {
         .await
     }
 
-    /// Asks something. The session is kept for the next time unless it has failed; one that has not answered in time is
-    /// dropped with what it was asked.
+    /// Asks something. The session is kept for the next time unless something went wrong; one that has not answered in
+    /// time is dropped with what it was asked.
     async fn ask_any<T>(
         &self,
         question: impl AsyncFnOnce(&mut Asker) -> Result<T, EngineError>,
@@ -144,7 +144,7 @@ impl Postgres {
                 None => Asker { session: self.door.open_any().await?, statements: None },
             };
             let answer = question(&mut asker).await;
-            if !matches!(answer, Err(EngineError::Away(_))) {
+            if answer.is_ok() {
                 self.asker.put(asker);
             }
             answer
@@ -192,7 +192,8 @@ impl Engine for Postgres {
 
     async fn look(&self) -> Result<Option<Look>, EngineError> {
         // Whoever it is: its timeline tells.
-        let found = self.ask_any(async |asker: &mut Asker| asker.look().await).await?;
+        let asked = self.ask_any(async |asker: &mut Asker| asker.look(&self.door).await);
+        let found = asked.await?;
         Ok(found.map(|(look, durability)| {
             self.warn_of(&durability);
             look
@@ -208,20 +209,22 @@ impl Engine for Postgres {
     }
 
     async fn append(&self, entry: &Entry) -> Result<(), AppendFailure> {
-        let appended = async {
-            let writer = match self.writer.take(&self.door) {
-                Some(writer) => writer,
-                None => Writer::open(&self.door).await.map_err(AppendFailure::Away)?,
-            };
-            let outcome = writer.append(entry).await;
-            // When in doubt, another connection: it may lead to another server.
-            if !matches!(outcome, Err(AppendFailure::Unknown(_))) {
-                self.writer.put(writer);
-            }
-            outcome
+        let until = Instant::now() + ANSWER_WAIT;
+        let writer = match self.writer.take(&self.door) {
+            Some(writer) => writer,
+            None => timeout_at(until, Writer::open(&self.door))
+                .await
+                .unwrap_or_else(|_| Err(Failure::late().into()))
+                .map_err(AppendFailure::Away)?,
         };
-        let late = |_| Err(AppendFailure::Unknown(Box::new(Failure::late())));
-        timeout(ANSWER_WAIT, appended).await.unwrap_or_else(late)
+        let outcome = timeout_at(until, writer.append(entry))
+            .await
+            .unwrap_or_else(|_| Err(AppendFailure::Unknown(Failure::late().into())));
+        // When in doubt, another connection: it may lead to another server.
+        if !matches!(outcome, Err(AppendFailure::Away(_) | AppendFailure::Unknown(_))) {
+            self.writer.put(writer);
+        }
+        outcome
     }
 
     async fn follow(&self, from: Position) -> Result<PostgresFollow, EngineError> {
@@ -229,14 +232,19 @@ impl Engine for Postgres {
     }
 
     async fn read(&self, position: Position) -> Result<Option<Bytes>, EngineError> {
-        self.ask(async |asker: &mut Asker| asker.read(position).await).await
+        let asked = self.ask(async |asker: &mut Asker| asker.read(position).await);
+        asked.await.map_err(away)
     }
 
     async fn forget(&self, what: Forgettable) -> Result<(), EngineError> {
-        let newest = self.ask(async |asker: &mut Asker| asker.forgettable(what).await).await?;
-        let Some(newest) = newest else { return Ok(()) };
-        while self.ask(async |asker: &mut Asker| asker.forget(what, newest).await).await? {}
-        Ok(())
+        let asked = self.ask(async |asker: &mut Asker| asker.forgettable(what).await);
+        let Some(newest) = asked.await.map_err(away)? else { return Ok(()) };
+        loop {
+            let asked = self.ask(async |asker: &mut Asker| asker.forget(what, newest).await);
+            if !asked.await.map_err(away)? {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -261,13 +269,22 @@ impl Asker {
         self.statements.as_ref().ok_or_else(|| Failure::new("there is no log").into())
     }
 
-    async fn look(&mut self) -> Result<Option<(Look, Durability)>, EngineError> {
+    async fn look(&mut self, door: &Door) -> Result<Option<(Look, Durability)>, EngineError> {
+        let was_checked = self.statements.is_some();
         if !self.check().await? {
             return Ok(None);
         }
         let statement = self.statements().await?.look.clone();
-        let client = &self.session.client;
-        let row = client.query_opt(&statement, &[]).await.map_err(Failure::from)?;
+        let row = match self.session.client.query_opt(&statement, &[]).await.map_err(Failure::from)
+        {
+            Ok(row) => row,
+            // Somebody has dropped it since.
+            Err(failure) if was_checked && failure.is(&SqlState::UNDEFINED_TABLE) => {
+                self.statements = None;
+                return Box::pin(self.look(door)).await;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         let Some(row) = row else { return Ok(None) };
         let number = |column| row.get::<_, i64>(column).cast_unsigned();
         let identity = Identity {
@@ -293,13 +310,9 @@ impl Asker {
         };
         if newest == Position(0) {
             // A log that one can see is as doubtful as a row, and nothing else vouches for it yet.
-            self.barrier().await?;
+            self.session.barrier(door).await?;
         }
         Ok(Some((look, durability)))
-    }
-
-    async fn barrier(&self) -> Result<(), EngineError> {
-        self.commit(BARRIER, &[]).await.map(drop)
     }
 
     /// Runs a statement, and is sure that what it did is safe.
@@ -311,9 +324,7 @@ impl Asker {
         let warnings = self.session.warnings();
         let done = self.session.client.execute(statement, parameters).await;
         let rows = done.map_err(Failure::from)?;
-        if self.session.warnings() > warnings {
-            return Err(Failure::new("no synchronous standby confirms what is committed").into());
-        }
+        self.session.confirmed_since(warnings)?;
         Ok(rows)
     }
 

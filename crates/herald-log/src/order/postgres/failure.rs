@@ -36,6 +36,10 @@ impl Failure {
         self.code.as_ref() == Some(code)
     }
 
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.is_rolled_back
+    }
+
     /// Whether nothing happened, and it is not worth trying again at once.
     pub(super) fn is_refusal(&self) -> bool {
         self.is_rolled_back

@@ -29,8 +29,6 @@ use super::{
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a writer's word about a row that is there already may be under way.
 const WORD_WAIT: Duration = Duration::from_millis(50);
-/// How long a barrier may wait for the standbys.
-const BARRIER_WAIT: Duration = Duration::from_secs(1);
 /// How long a follower believes without another proof that the server it listens to is still the one whose commits the
 /// standbys confirm. One that was replaced, and that nobody has told, would be silent for ever.
 const QUORUM_INTERVAL: Duration = Duration::from_secs(10);
@@ -45,8 +43,6 @@ const GIVEN_WAITING: usize = 2;
 const NEWEST: &str = "SELECT position FROM herald.batch ORDER BY position DESC LIMIT 1";
 const SELECT: &str = "SELECT position, batch_id, frame FROM herald.batch
                       WHERE position >= $1 AND position <= $2 ORDER BY position";
-/// A commit with nothing in it but its place in the WAL; no row is touched, so none can be waited for, and none is left.
-pub(super) const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'herald', '')";
 
 /// Batches as they come, from a task that reads ahead.
 pub(crate) struct PostgresFollow {
@@ -72,17 +68,24 @@ pub(super) async fn follow(
     door: &Arc<Door>,
     from: Position,
 ) -> Result<PostgresFollow, EngineError> {
-    let mut reader = timeout(ANSWER_WAIT, Reader::open(Arc::clone(door), from))
-        .await
-        .unwrap_or_else(|_| Err(Failure::late().into()))?;
+    let opened = timeout(ANSWER_WAIT, Reader::open(Arc::clone(door), from)).await;
+    let mut reader = opened.unwrap_or_else(|_| Err(Failure::late().into())).map_err(away)?;
     let (gives, given) = mpsc::channel(GIVEN_WAITING);
     let task = tokio::spawn(async move {
         if let Err(error) = reader.run(&gives).await {
             // Nobody is there to hear it if the follower has been dropped.
-            let _ = gives.send(Err(error)).await;
+            let _ = gives.send(Err(away(error))).await;
         }
     });
     Ok(PostgresFollow { given, task })
+}
+
+/// What must be mended is for the next look to say.
+pub(super) fn away(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Unfit(text) => EngineError::Away(text.into()),
+        error => error,
+    }
 }
 
 /// Reads the rows that are known to be safe, and finds out which these are.
@@ -106,7 +109,6 @@ struct Reader {
     session: Session,
     newest_of: Statement,
     rows: Statement,
-    barrier: Statement,
     /// The position to give next.
     next: Position,
     newest: Position,
@@ -123,11 +125,10 @@ impl Reader {
         let client = &session.client;
         // What is asked here is as long as what there is to read; a row that does not come is noticed in another way.
         let listen = format!("SET statement_timeout = 0; LISTEN {CHANNEL}");
-        let (_, newest_of, rows, barrier) = tokio::try_join!(
+        let (_, newest_of, rows) = tokio::try_join!(
             client.batch_execute(&listen),
             client.prepare(NEWEST),
             client.prepare(SELECT),
-            client.prepare(BARRIER),
         )
         .map_err(Failure::from)?;
         let (next, zero) = (from, Position(0));
@@ -137,7 +138,6 @@ impl Reader {
             session,
             newest_of,
             rows,
-            barrier,
             next,
             newest: zero,
             safe: zero,
@@ -215,23 +215,8 @@ impl Reader {
     /// Makes sure of all that was seen. Without a standby that confirms it the engine is as good as away: nothing can be
     /// appended either.
     async fn settle(&mut self) -> Result<(), EngineError> {
-        let (newest, warnings) = (self.newest, self.session.warnings());
-        let mut commit = pin!(self.session.client.query(&self.barrier, &[]));
-        let outcome = match timeout(BARRIER_WAIT, &mut commit).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                // Cancelling such a wait makes it a local commit, which is a trap where a row hangs on it. Nothing hangs
-                // on this one, and the server would keep a process for it until a standby comes back.
-                let cancel = self.session.client.cancel_token();
-                let _ = timeout(BARRIER_WAIT, cancel.cancel_query(self.door.tls())).await;
-                let late = timeout(BARRIER_WAIT, commit).await;
-                late.map_err(|_| self.away("no answer in time"))?
-            }
-        };
-        outcome.map_err(|error| self.failed(error.into()))?;
-        if self.session.warnings() > warnings {
-            return Err(self.away("no synchronous standby confirms what is committed"));
-        }
+        let newest = self.newest;
+        self.session.barrier(&self.door).await.map_err(|failure| self.failed(failure))?;
         self.safe = self.safe.max(newest);
         self.confirmed_at = Instant::now();
         Ok(())

@@ -141,7 +141,11 @@ async fn check_privileges(session: &Session) -> Result<(), EngineError> {
         "SELECT w.relation, w.privilege, quote_ident(current_user)
          FROM (VALUES {}) w(relation, privilege)
          LEFT JOIN pg_class c ON c.relnamespace = 'herald'::regnamespace AND c.relname = w.relation
-         WHERE NOT coalesce(has_table_privilege(c.oid, w.privilege), false)",
+         WHERE NOT coalesce(has_table_privilege(c.oid, w.privilege), false)
+         UNION ALL
+         SELECT proname, 'EXECUTE', quote_ident(current_user) FROM pg_proc
+         WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::regnamespace
+         GROUP BY proname HAVING NOT bool_or(has_function_privilege(oid, 'EXECUTE'))",
         wanted.join(", ")
     );
     let rows = session.client.query(&question, &[]).await.map_err(Failure::from)?;
@@ -152,9 +156,13 @@ async fn check_privileges(session: &Session) -> Result<(), EngineError> {
 
 fn lacks(role: &str, missing: &[(&str, &str)]) -> String {
     let (mut what, mut how) = (Vec::new(), Vec::new());
-    for (table, privilege) in missing {
-        what.push(format!("{privilege} on herald.{table}"));
-        how.push(format!("GRANT {privilege} ON herald.{table} TO {role}"));
+    for (relation, privilege) in missing {
+        let on = match *privilege {
+            "EXECUTE" => format!("FUNCTION {relation}"),
+            _ => format!("herald.{relation}"),
+        };
+        what.push(format!("{privilege} on {on}"));
+        how.push(format!("GRANT {privilege} ON {on} TO {role}"));
     }
     format!("role {role} lacks {}: {}", what.join(", "), how.join("; "))
 }

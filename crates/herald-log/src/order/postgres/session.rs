@@ -38,6 +38,10 @@ const OPEN_WAIT: Duration = Duration::from_secs(2);
 const OTHERS_WAIT: Duration = Duration::from_millis(250);
 /// How long a connection is read on for that nobody needs any more, so that the server is told of its end.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How long a barrier may wait for the standbys.
+const BARRIER_WAIT: Duration = Duration::from_secs(1);
+/// A commit with nothing in it but its place in the WAL. No row is touched, so none can be in its way, and none is left.
+const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'herald', '')";
 /// How long a statement waits for a row that another transaction has touched and not decided about. Less than
 /// [`ANSWER_WAIT`]: the server must end such a wait itself, or one process would be left behind with each try.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -73,6 +77,31 @@ impl Session {
     pub(super) fn warnings(&self) -> u64 {
         self.heard.borrow().warnings
     }
+
+    /// Makes sure of all that this session has seen: what was in the WAL when this began is safe when it has ended well.
+    pub(super) async fn barrier(&self, door: &Door) -> Result<(), Failure> {
+        let warnings = self.warnings();
+        let mut commit = pin!(self.client.batch_execute(BARRIER));
+        match timeout(BARRIER_WAIT, &mut commit).await {
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                // Cancelling such a wait makes it a local commit, which is a trap where a row hangs on it. Nothing hangs
+                // on this one, and the server would keep a process for it until a standby comes back.
+                let cancel = self.client.cancel_token();
+                let _ = timeout(BARRIER_WAIT, cancel.cancel_query(door.servers.tls.clone())).await;
+                timeout(BARRIER_WAIT, commit).await.map_err(|_| Failure::late())??;
+            }
+        }
+        self.confirmed_since(warnings)
+    }
+
+    /// Whether what was committed since has been confirmed.
+    pub(super) fn confirmed_since(&self, warnings: u64) -> Result<(), Failure> {
+        if self.warnings() > warnings {
+            return Err(Failure::new("no synchronous standby confirms what is committed"));
+        }
+        Ok(())
+    }
 }
 
 /// The way to the servers.
@@ -90,10 +119,6 @@ impl Door {
 
     pub(super) fn newest_term(&self) -> u64 {
         self.newest_term.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn tls(&self) -> super::tls::Tls {
-        self.servers.tls.clone()
     }
 
     /// A session with the primary; of several, with that of the newest timeline. Not with one that was replaced.
@@ -147,7 +172,7 @@ impl Door {
         let server = label(config);
         let bad = |failure: Failure| failure.into_engine_error(&server);
         let (client, connection) =
-            config.connect(self.tls()).await.map_err(|error| bad(error.into()))?;
+            config.connect(self.servers.tls.clone()).await.map_err(|error| bad(error.into()))?;
         let (hears, heard) = watch::channel(Heard::default());
         let (alive, ended) = oneshot::channel();
         tokio::spawn(async move {
