@@ -1,18 +1,25 @@
 //! Against real servers.
 
-mod servers;
+mod access;
+mod cluster;
+mod single;
 
+use herald_rig::postgres::Cluster;
 use uuid::Uuid;
 
 use super::*;
 use crate::order::engine::{Follow as _, Followed, Place};
-use servers::Servers;
+
+/// Longer than anything here takes; it only ends a test that hangs.
+const HANG: Duration = Duration::from_secs(60);
 
 fn engine(url: &str) -> Postgres {
-    let settings = EngineSettings { ca_file: None, credentials_file: None, retention: None };
-    let place = url.parse().unwrap();
-    let crate::OrderPlace::Postgres(url) = place else { panic!("{url}") };
-    Postgres::new(&url, &settings).unwrap()
+    engine_with(url, None).unwrap()
+}
+
+fn engine_with(url: &str, ca_file: Option<std::path::PathBuf>) -> Result<Postgres, String> {
+    let crate::OrderPlace::Postgres(url) = url.parse().unwrap() else { panic!("{url}") };
+    Postgres::new(&url, &EngineSettings { ca_file, credentials_file: None, retention: None })
 }
 
 fn identity(seed: u128) -> Identity {
@@ -22,59 +29,62 @@ fn identity(seed: u128) -> Identity {
 
 const START: Place = Place { position: Position(0), batch_id: 0 };
 
-fn entry(after: Place, batch_id: u128, frame: &[u8]) -> Entry {
-    let frame = Bytes::copy_from_slice(frame);
-    let tail = after.position.0 + 1;
-    Entry { log_id: Uuid::nil(), after, batch_id, frame, tail, time_ms: 1000 * tail }
-}
-
 fn place(position: u64, batch_id: u128) -> Place {
     Place { position: Position(position), batch_id }
+}
+
+fn entry(after: Place, batch_id: u128, frame: &[u8]) -> Entry {
+    let (log_id, frame) = (identity(1).log_id, Bytes::copy_from_slice(frame));
+    let tail = after.position.0 + 1;
+    Entry { log_id, after, batch_id, frame, tail, time_ms: 1000 * tail }
+}
+
+/// Appends so many, each with its position as its id.
+async fn fill(engine: &Postgres, until: u64) {
+    for position in 0..until {
+        let id = u128::from(position);
+        engine.append(&entry(place(position, id), id + 1, b"some bytes")).await.unwrap();
+    }
 }
 
 /// Follows until so many batches have come.
 async fn follow_up(follow: &mut PostgresFollow, count: usize) -> Vec<(Position, Bytes)> {
     let mut all = Vec::new();
     while all.len() < count {
-        let Followed { batches, newest } = follow.next().await.unwrap();
+        let followed = timeout(HANG, follow.next()).await.expect("a sign of life");
+        let Followed { batches, newest } = followed.unwrap();
         all.extend(batches);
         assert!(all.last().is_none_or(|(last, _)| *last <= newest));
     }
     all
 }
 
-#[tokio::test]
-async fn a_log_is_made_once_and_gives_what_was_appended() {
-    let servers = Servers::one("").await;
-    let engine = engine(&servers.url("postgres"));
-    assert_eq!(engine.look().await.unwrap(), None);
-    engine.create(&identity(1)).await.unwrap();
-    engine.create(&identity(7)).await.unwrap();
-    let look = engine.look().await.unwrap().unwrap();
-    assert_eq!(look.identity, identity(1));
-    assert_eq!((look.first, look.newest, look.term), (Position(1), Position(0), 1));
+fn positions(batches: &[(Position, Bytes)]) -> Vec<u64> {
+    batches.iter().map(|(position, _)| position.0).collect()
+}
 
-    let mut follow = engine.follow(Position(1)).await.unwrap();
-    engine.append(&entry(START, 10, b"one")).await.unwrap();
-    let twice = engine.append(&entry(START, 10, b"one")).await;
-    assert!(matches!(twice, Err(AppendFailure::Conflict)), "{twice:?}");
-    engine.append(&entry(place(1, 10), 11, b"two")).await.unwrap();
-    for after in [place(1, 10), place(2, 10), place(3, 11), place(0, 0)] {
-        let outcome = engine.append(&entry(after, 12, b"three")).await;
-        assert!(matches!(outcome, Err(AppendFailure::Conflict)), "{after:?}: {outcome:?}");
-    }
-    let big = vec![7; 7 << 20];
-    engine.append(&entry(place(2, 11), 12, &big)).await.unwrap();
-    let expected = [
-        (Position(1), Bytes::from_static(b"one")),
-        (Position(2), Bytes::from_static(b"two")),
-        (Position(3), Bytes::from(big)),
-    ];
-    assert_eq!(follow_up(&mut follow, 3).await, expected);
-    let mut other = engine.follow(Position(2)).await.unwrap();
-    assert_eq!(follow_up(&mut other, 2).await, expected[1..]);
-    assert_eq!(engine.read(Position(2)).await.unwrap().as_deref(), Some(&b"two"[..]));
-    assert_eq!(engine.read(Position(4)).await.unwrap(), None);
-    let look = engine.look().await.unwrap().unwrap();
-    assert_eq!((look.first, look.newest), (Position(1), Position(3)));
+/// A server with a log in its database `herald`.
+async fn made() -> (Cluster, Postgres) {
+    let cluster = Cluster::start_alone().await.unwrap();
+    let engine = engine(&cluster.url());
+    engine.create(&identity(1)).await.unwrap();
+    (cluster, engine)
+}
+
+/// Asks the first node.
+async fn sql(cluster: &Cluster, text: &str) -> String {
+    cluster.query_in(0, "herald", text).await.unwrap()
+}
+
+/// Asks it until the answer is the one that is waited for.
+async fn until(cluster: &Cluster, question: &str, answer: &str) {
+    let asking = async { while sql(cluster, question).await != answer {} };
+    timeout(HANG, asking).await.unwrap_or_else(|_| panic!("{question} is not {answer}"));
+}
+
+/// Changes a setting of the server, and waits until it is in force.
+async fn set(cluster: &Cluster, name: &str, value: &str) {
+    sql(cluster, &format!("ALTER SYSTEM SET {name} = {value}")).await;
+    sql(cluster, "SELECT pg_reload_conf()").await;
+    until(cluster, &format!("SELECT current_setting('{name}')"), value).await;
 }
