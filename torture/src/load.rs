@@ -77,6 +77,13 @@ impl World {
         *known = until.max(*known);
     }
 
+    /// Who has not come so far.
+    fn behind(&self, tail: u64) -> BTreeMap<String, u64> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = progress.iter().filter(|(_, until)| **until < tail);
+        behind.map(|(name, until)| (name.clone(), *until)).collect()
+    }
+
     fn any(&self, rng: &mut StdRng) -> usize {
         rng.random_range(0..self.urls.len())
     }
@@ -125,9 +132,9 @@ impl Load {
         for number in 0..STREAMS {
             readers.spawn(reader::stream(world.clone(), format!("stream-{number}"), rng.random()));
         }
-        for replica in 0..urls.len() {
+        for (replica, ops) in ops.iter().enumerate() {
             readers.spawn(client::run(world.clone(), replica));
-            readers.spawn(probe(world.clone(), replica, ops[replica].clone()));
+            readers.spawn(probe(world.clone(), replica, ops.clone()));
         }
         Ok(Self { world, phase, producers, readers })
     }
@@ -142,18 +149,26 @@ impl Load {
         while let Some(ended) = self.producers.join_next().await {
             ended.context("a producer failed")?;
         }
-        let tail = self.quiet().await?;
-        let behind = self.readers_come_to(tail).await;
+        let quiet = self.quiet().await;
+        let behind = match &quiet {
+            Ok(tail) => self.readers_come_to(*tail).await,
+            Err(_) => BTreeMap::new(),
+        };
         self.phase.send_replace(Phase::Over);
         while let Some(ended) = self.readers.join_next().await {
             ended.context("a reader failed")?;
         }
+        // Those that can be read are judged, whatever became of the others.
+        let mut unread = Ok(());
         for replica in 0..self.world.urls.len() {
-            let copy = self.copy(replica).await?;
-            self.world.recorder.copy(copy);
+            match self.copy(replica).await {
+                Ok(copy) => self.world.recorder.copy(copy),
+                Err(error) => unread = Err(error),
+            }
         }
+        let tail = quiet?;
         ensure!(behind.is_empty(), "readers have not come to {tail} by themselves: {behind:?}");
-        Ok(())
+        unread
     }
 
     /// Waits until all replicas have the same tail, for a while.
@@ -186,13 +201,7 @@ impl Load {
     async fn readers_come_to(&self, tail: u64) -> BTreeMap<String, u64> {
         let began = Instant::now();
         loop {
-            let progress = self.world.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let behind: BTreeMap<String, u64> = progress
-                .iter()
-                .filter(|(_, until)| **until < tail)
-                .map(|(name, until)| (name.clone(), *until))
-                .collect();
-            drop(progress);
+            let behind = self.world.behind(tail);
             if behind.is_empty() || began.elapsed() > READ_ALL_WITHIN {
                 return behind;
             }

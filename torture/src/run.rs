@@ -124,13 +124,15 @@ impl Round {
             EngineHand { engine: &engine, preloads: &preloads, small_disk, say: &say };
         let small_disk = replica_disk.as_ref();
         let replica_hand = ReplicaHand { places: &places, small_disk, recorder, say: &say };
-        tokio::try_join!(
+        // When one fails, the other one still mends what it has broken.
+        let (engine, replicas) = tokio::join!(
             engine_hand.run(&plan.engine, self.seed, until),
             replica_hand.run(&plan.replicas, until),
-        )?;
+        );
         sleep(QUIET).await;
         say("all is mended; everything is read".to_owned());
-        load.end().await
+        let read = load.end().await;
+        engine.and(replicas).and(read)
     }
 
     fn replica_dir(&self, replica: usize) -> PathBuf {

@@ -60,7 +60,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     deploy()
 }
 
-/// What `cargo xtask cluster` starts.
+/// What `cargo xtask cluster` and `cargo xtask torture` start.
 pub(crate) fn rig() -> anyhow::Result<()> {
     debian(&[&RIG[..], &[PYTHON]].concat())?;
     nats()

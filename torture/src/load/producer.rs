@@ -60,14 +60,14 @@ impl Producer {
         let asking = match self.rng.random_range(0..100) {
             0..8 if !self.sent.is_empty() => self.old(),
             8..14 if !self.sent.is_empty() => {
-                let mut mixed = self.new();
+                let mut mixed = self.fresh();
                 let old = self.old().drafts[0].clone();
                 let at = self.rng.random_range(0..=mixed.drafts.len());
                 mixed.drafts.insert(at, old);
                 mixed
             }
             14..19 if !self.sent.is_empty() => self.changed(),
-            _ => self.new(),
+            _ => self.fresh(),
         };
         let replicas = match self.rng.random_range(0..100) {
             0..8 if self.home.is_none() => (0..self.world.urls.len()).collect(),
@@ -146,7 +146,7 @@ impl Producer {
 
     /// New drafts, and an id of old with another content among them.
     fn changed(&mut self) -> Asking {
-        let mut asking = self.new();
+        let mut asking = self.fresh();
         let mut changed = self.old().drafts[0].clone();
         changed.related_message_id = Uuid::from_u128(self.rng.random());
         let at = self.rng.random_range(0..=asking.drafts.len());
@@ -156,7 +156,7 @@ impl Producer {
         asking
     }
 
-    fn new(&mut self) -> Asking {
+    fn fresh(&mut self) -> Asking {
         let count = match self.rng.random_range(0..100) {
             0..65 => self.rng.random_range(1..4),
             65..97 => self.rng.random_range(4..25),
