@@ -78,6 +78,8 @@ pub(crate) struct View {
     recent: RwLock<Recent>,
     /// Only the sequencer writes, and the keeper when it rolls a segment that has grown old.
     writer: Mutex<Writer>,
+    /// Held while a segment is synced; taken after the writer's lock, where both are.
+    syncing: Mutex<()>,
     /// After a failed write or sync nobody knows what the disk holds: nothing more is written. Set by the writer only;
     /// an atomic because health asks while a sync holds the writer's lock.
     poisoned: AtomicBool,
@@ -235,6 +237,11 @@ impl View {
     }
 
     fn sync_or_poison(&self, segment: &Segment) -> Result<(), OrderError> {
+        // One at a time: a failed sync is told to one caller only, and whoever comes second must find the view poisoned.
+        let _syncing = self.syncing.lock().expect(LOCK);
+        if self.is_poisoned() {
+            return Err(OrderError::Poisoned);
+        }
         segment.file.sync_data().map_err(|error| {
             self.poison();
             OrderError::Unknown(error)
@@ -408,7 +415,12 @@ impl View {
         let mut removed = 0;
         let segments = self.segments.read().expect(LOCK).clone();
         let (_, full) = segments.split_last().expect("there is always one");
-        for segment in full.iter().take_while(|segment| segment.end().tail() <= trim_point) {
+        let trimmed = full.iter().take_while(|segment| segment.end().tail() <= trim_point);
+        if trimmed.clone().next().is_some() {
+            // A power cut must not take the trim point back that sets these segments free.
+            self.sync().map_err(io::Error::other)?;
+        }
+        for segment in trimmed {
             // Readers who have it open go on reading it. It leaves the list last, so that a failure is tried again.
             disk::remove_if_there(&*self.disk, &segment.name)?;
             disk::remove_if_there(&*self.disk, &index_name(&segment.name))?;

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     /// What the engine has, and what the view has reached.
     newest: AtomicU64,
     reached: AtomicU64,
+    /// What the last look said.
+    looked_newest: AtomicU64,
     is_following: AtomicBool,
     /// The view's last batch has been found in the engine.
     is_verified: AtomicBool,
@@ -90,6 +92,7 @@ impl Shared {
         Self {
             newest: AtomicU64::new(reached.0),
             reached: AtomicU64::new(reached.0),
+            looked_newest: AtomicU64::new(u64::MAX),
             is_following: AtomicBool::new(true),
             is_verified: AtomicBool::new(reached == Position(0)),
             is_stuck: AtomicBool::new(false),
@@ -111,6 +114,7 @@ impl Shared {
 
     pub(crate) fn looked(&self, look: &Look) {
         self.heard(look.newest);
+        self.looked_newest.store(look.newest.0, Ordering::Relaxed);
         self.is_mute.store(false, Ordering::Relaxed);
         let clock = (look.time_ms, Instant::now());
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
@@ -191,9 +195,19 @@ impl Shared {
         }
     }
 
+    pub(crate) fn is_refused_for_good(&self) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().is_some_and(|refusal| refusal.is_proven)
+    }
+
     pub(crate) fn refused(&self) -> Option<Arc<str>> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.as_ref().map(|refusal| Arc::clone(&refusal.what))
+    }
+
+    /// The engine's newest position as it said last when it was asked.
+    pub(crate) fn looked_newest(&self) -> Position {
+        Position(self.looked_newest.load(Ordering::Relaxed))
     }
 
     pub(crate) fn newest(&self) -> Position {

@@ -281,7 +281,6 @@ impl<E: Engine> Joining<E> {
                 look.term
             )));
         }
-        let term = look.term;
         match found.names {
             Some(held) if held == names => {
                 let view = self.open().await?;
@@ -295,6 +294,7 @@ impl<E: Engine> Joining<E> {
                     return Err(Mismatch::History(why));
                 }
                 if look.first <= position.next() {
+                    // The remembered term: the follower notes the newer one.
                     return Ok(Prepared::Ready(Ready { view: Arc::new(view), look, term }));
                 }
                 drop(view);
@@ -325,7 +325,7 @@ impl<E: Engine> Joining<E> {
             }
             None => {}
         }
-        self.begin_view(names, look, term).await
+        self.begin_view(names, look).await
     }
 
     /// The engine has no log: the first replica makes it, unless somebody has seen one.
@@ -357,7 +357,7 @@ impl<E: Engine> Joining<E> {
     }
 
     /// Begins a copy at the oldest batch that the engine has.
-    async fn begin_view(&self, names: Names, look: Look, term: u64) -> Result<Prepared, Mismatch> {
+    async fn begin_view(&self, names: Names, look: Look) -> Result<Prepared, Mismatch> {
         let start = if look.newest == Position(0) {
             Marks::START
         } else {
@@ -368,7 +368,12 @@ impl<E: Engine> Joining<E> {
                 return Ok(Prepared::Again(Duration::ZERO));
             };
             let removed = first.header.first_offset - 1;
-            if newest.header.trim_point < removed {
+            // After a stop longer than the engine keeps what is trimmed, nobody has trimmed what has gone, and all of it is due.
+            let is_due = self.settings.retention.is_some_and(|retention| {
+                let retention_ms = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+                first.header.time_ms.saturating_add(retention_ms) <= look.time_ms
+            });
+            if newest.header.trim_point < removed && !is_due {
                 return Err(Mismatch::History(format!(
                     "the engine has removed notifications up to offset {removed}, and only those up to {} may be: its \
                      retention is shorter than Herald's",
@@ -383,7 +388,7 @@ impl<E: Engine> Joining<E> {
                 time_ms: 0,
             }
         };
-        let settings = self.view_settings;
+        let (settings, term) = (self.view_settings, look.term);
         let view = self
             .blocking(move |disk| View::begin_copy(Arc::clone(disk), settings, names, start, term))
             .await?;
@@ -437,6 +442,8 @@ impl<E: Engine> Joining<E> {
                 return Err(crate::OpenError::Io { doing, path, source }.into());
             }
             meters.set(shared);
+            // What the engine had then may have gone since, where it was not safe: a look tells.
+            let newest = newest.min(shared.looked_newest());
             if position >= newest && shared.is_verified() {
                 let (batches, tail) = (position.0, log.tail().get());
                 tracing::info!(batches, tail, took = ?began.elapsed(), "caught up with the log");

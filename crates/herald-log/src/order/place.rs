@@ -68,24 +68,20 @@ impl fmt::Display for OrderPlace {
 
 impl fmt::Display for EngineUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What stands before an `@` may be a name and a password, or a token; parameters may hold a password, too.
+        // What stands before an `@` may be a name and a password, or a token, and may have any of the other marks in it.
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let (rest, parameters) = rest.split_once('?').map_or((rest, None), |(a, b)| (a, Some(b)));
         write!(f, "{scheme}://")?;
-        for (number, host) in rest.split(',').enumerate() {
-            let comma = if number == 0 { "" } else { "," };
-            match host.rsplit_once('@') {
-                Some((user, host)) => {
-                    let user = user.split_once(':').map_or("…", |(name, _)| name);
-                    write!(f, "{comma}{user}@{host}")?;
-                }
-                None => write!(f, "{comma}{host}")?,
+        let hosts = match rest.rsplit_once('@') {
+            Some((users, hosts)) => {
+                f.write_str(if users.is_empty() { "" } else { "…@" })?;
+                hosts
             }
-        }
-        match parameters {
-            Some(parameters) if parameters.contains("password") => f.write_str("?…"),
-            Some(parameters) => write!(f, "?{parameters}"),
-            None => Ok(()),
+            None => rest,
+        };
+        // Parameters may hold a password, too.
+        match hosts.split_once('?') {
+            Some((hosts, parameters)) if parameters.contains("pass") => write!(f, "{hosts}?…"),
+            _ => f.write_str(hosts),
         }
     }
 }
@@ -105,9 +101,13 @@ mod tests {
         for (text, shown) in [
             ("local", Some("local")),
             ("nats://a:1,b:2", Some("nats://a:1,b:2")),
-            ("nats://me:secret@a:1,me:secret@b:2", Some("nats://me@a:1,me@b:2")),
+            ("nats://me:secret@a:1,me:secret@b:2", Some("nats://…@b:2")),
+            ("nats://me:pa?s3cret@h", Some("nats://…@h")),
+            ("nats://me:s3,cret@h", Some("nats://…@h")),
+            ("postgres://me:pa?s3cret@h/db", Some("postgres://…@h/db")),
+            ("postgres://me:s3,cret@h/db", Some("postgres://…@h/db")),
             ("tls://token@a:1", Some("tls://…@a:1")),
-            ("postgres://me:s@a:1,b:2/db?x=1", Some("postgres://me@a:1,b:2/db?x=1")),
+            ("postgres://me:s@a:1,b:2/db?x=1", Some("postgres://…@a:1,b:2/db?x=1")),
             ("postgres://a/db?password=secret", Some("postgres://a/db?…")),
             ("nats://", None),
             ("Local", None),

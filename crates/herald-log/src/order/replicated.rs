@@ -62,6 +62,8 @@ pub(crate) struct Replicated<E> {
     followed: mpsc::Receiver<Followed>,
     /// Batches that are safe in the engine and that the disk has had no room for.
     backlog: Vec<Frame>,
+    /// When to try them again.
+    room_at: Instant,
     /// A batch of this replica of which nobody knows yet what became; its producers have been told so.
     unsettled: Option<Entry>,
     turns: Turns,
@@ -111,6 +113,7 @@ impl<E: Engine> Replicated<E> {
             newest_id,
             followed,
             backlog,
+            room_at: Instant::now(),
             unsettled,
             turns,
         }
@@ -135,7 +138,7 @@ impl<E: Engine> Replicated<E> {
             let answer = loop {
                 tokio::select! {
                     biased;
-                    followed = receive(&mut self.followed) => {
+                    followed = receive(&mut self.followed), if self.backlog.is_empty() => {
                         if let Some(id) = self.take_in(followed, position).await {
                             return if id == entry.batch_id { Outcome::Stored } else { Outcome::Lost };
                         }
@@ -150,7 +153,9 @@ impl<E: Engine> Replicated<E> {
             next_wait = RETRY_WAIT;
             match answer {
                 Ok(()) => {
-                    self.add_stored(entry).await;
+                    if self.newest < position {
+                        self.add_stored(entry).await;
+                    }
                     return Outcome::Stored;
                 }
                 Err(AppendFailure::Conflict) => is_taken = true,
@@ -217,9 +222,13 @@ impl<E: Engine> Replicated<E> {
             self.newest_id = Some(same.batch_id);
             self.shared.set_verified();
         }
+        if self.shared.is_refused_for_good() {
+            return None;
+        }
         let stands = frames.iter().find(|frame| frame.header.position == awaited);
         let stands = stands.map(|frame| frame.header.batch_id);
-        if self.shared.refused().is_none() && !frames.is_empty() {
+        // Also while the log is in doubt: each batch says which one it stands behind.
+        if !frames.is_empty() {
             for frame in &frames {
                 self.turns.other(frame.header.batch_id, Instant::now());
             }
@@ -234,6 +243,7 @@ impl<E: Engine> Replicated<E> {
         if let Some(last) = frames.last() {
             (self.newest, self.newest_id) = (last.header.position, Some(last.header.batch_id));
         }
+        let is_first = self.backlog.is_empty();
         self.backlog.extend(frames);
         let (view, mut backlog) = (Arc::clone(&self.view), std::mem::take(&mut self.backlog));
         let added = surroundings::spawn_blocking(move || {
@@ -259,12 +269,16 @@ impl<E: Engine> Replicated<E> {
         match applied {
             Ok((_, None)) => {}
             Ok((_, Some(error))) => {
-                let (waiting, error) = (self.backlog.len(), with_causes(&error));
-                tracing::error!(
-                    error,
-                    waiting,
-                    "the disk does not take batches that the engine has stored"
-                );
+                self.room_at = Instant::now() + ROOM_WAIT;
+                // Once, not each time that it is tried again.
+                if is_first {
+                    let (waiting, error) = (self.backlog.len(), with_causes(&error));
+                    tracing::error!(
+                        error,
+                        waiting,
+                        "the disk does not take batches that the engine has stored"
+                    );
+                }
             }
             Err(what) => self
                 .shared
@@ -272,15 +286,28 @@ impl<E: Engine> Replicated<E> {
         }
     }
 
-    /// Takes in all that has come, without waiting. Says whether the view stands elsewhere now.
-    async fn catch_up(&mut self) -> bool {
-        let before = self.newest;
+    /// Takes in all that has come, without waiting.
+    async fn catch_up(&mut self) {
         while self.backlog.is_empty()
             && let Ok(followed) = self.followed.try_recv()
         {
             self.take_in(followed, Position(0)).await;
         }
-        self.newest != before
+        self.settle_followed();
+    }
+
+    /// The batch without an answer is settled once something stands at its position.
+    fn settle_followed(&mut self) {
+        if let Some(entry) = self.unsettled.take_if(|entry| entry.after.position < self.newest) {
+            self.settled(&entry);
+        }
+    }
+
+    /// Tries to add what waits for room, when it is time to.
+    async fn try_backlog(&mut self) {
+        if !self.backlog.is_empty() && Instant::now() >= self.room_at {
+            self.add(Vec::new()).await;
+        }
     }
 
     /// Why nothing may be appended now.
@@ -400,12 +427,13 @@ impl<E: Engine> Order for Replicated<E> {
 
     async fn append(&mut self, batch: Batch) -> Result<Frame, OrderError> {
         let began = Instant::now();
+        self.try_backlog().await;
         if let Some(error) = self.obstacle() {
             return Err(error);
         }
-        if self.catch_up().await {
-            return Err(OrderError::Conflict(Box::new(batch)));
-        }
+        // Whatever is taken in from here on, the batch has been numbered, timed and looked up before it.
+        let numbered_behind = self.newest;
+        self.catch_up().await;
         if self.unsettled.is_some() {
             let is_settled = self.settle(began + SETTLE_WAIT).await;
             return Err(if is_settled {
@@ -417,10 +445,14 @@ impl<E: Engine> Order for Replicated<E> {
         if !self.know_newest(began + APPEND_WAIT).await {
             return Err(self.obstacle().unwrap_or(OrderError::Away));
         }
-        if self.newest != self.view.marks().position
-            || batch.first_offset != self.view.marks().next_offset
-        {
-            return Err(OrderError::Conflict(Box::new(batch)));
+        let marks = self.view.marks();
+        let fits = self.newest == numbered_behind
+            && self.newest == marks.position
+            && batch.first_offset == marks.next_offset
+            && batch.time_ms >= marks.time_ms
+            && batch.trim_point >= marks.trim_point;
+        if !fits {
+            return Err(self.obstacle().unwrap_or(OrderError::Conflict(Box::new(batch))));
         }
         let newest_id = self.newest_id.expect("it is known by now");
         let frame = batch.encode(self.newest.next(), link(newest_id), self.identity.salt);
@@ -456,7 +488,8 @@ impl<E: Engine> Order for Replicated<E> {
 
     async fn news(&mut self) -> News {
         if !self.backlog.is_empty() {
-            sleep(ROOM_WAIT).await;
+            // A moment, not a span: commands that keep coming must not put it off.
+            sleep_until(self.room_at).await;
             return News::Room;
         }
         let again = async {
@@ -480,11 +513,7 @@ impl<E: Engine> Order for Replicated<E> {
                     .as_ref()
                     .map_or(Position(0), |entry| entry.after.position.next());
                 self.take_in(followed, awaited).await;
-                if let Some(entry) =
-                    self.unsettled.take_if(|entry| entry.after.position < self.newest)
-                {
-                    self.settled(&entry);
-                }
+                self.settle_followed();
             }
             News::Tried(Ok(())) => {
                 if let Some(entry) = self.unsettled.take() {

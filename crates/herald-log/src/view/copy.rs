@@ -109,10 +109,11 @@ impl View {
             // Whatever stands there without a header was nobody's copy, and is not ours to remove.
             remove_unused(&*disk, &segments)?;
         }
-        // In this order, so that after a crash at any point the next start finds either no log or this one.
+        // In this order, so that after a crash at any point the next start finds the old log, or none and that what is there
+        // may go, or this one.
+        Follows { log_id: names.log_id, term }.write(&*disk).map_err(failed("write in"))?;
         disk::remove_if_there(&*disk, HEADER_FILE).map_err(failed("clear"))?;
         disk.sync_dir().map_err(failed("clear"))?;
-        Follows { log_id: names.log_id, term }.write(&*disk).map_err(failed("write in"))?;
         for name in &segments {
             remove_segment(&*disk, name)?;
         }

@@ -193,6 +193,7 @@ impl View {
             segments: RwLock::new(segments.into_iter().map(Arc::new).collect()),
             recent: RwLock::new(recent),
             writer: Mutex::new(writer),
+            syncing: Mutex::new(()),
             poisoned: AtomicBool::new(false),
         })
     }

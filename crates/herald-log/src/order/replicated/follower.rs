@@ -134,13 +134,22 @@ impl<E: Engine> Follower<E> {
         let mut looks = interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looks.reset();
+        let mut is_unfit = false;
         loop {
             looks.tick().await;
             match self.check().await {
-                Ok(_) => {}
+                Ok(_) => is_unfit = false,
                 // Whether the engine can be followed is seen by following.
                 Err(Ended::ForNow(error)) => {
                     self.shared.is_mute();
+                    if matches!(error, EngineError::Unfit(_))
+                        && !std::mem::replace(&mut is_unfit, true)
+                    {
+                        tracing::warn!(
+                            error = with_causes(&error),
+                            "the log's engine cannot be used as it is now"
+                        );
+                    }
                     tracing::debug!(
                         error = with_causes(&error),
                         "the engine did not answer a look"

@@ -79,7 +79,11 @@ impl<E: Engine> Upkeep<E> {
         let (marks, now_ms) = (self.view.marks(), (self.clock)());
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let kept = kept_for(retention);
-        if marks.next_offset > 1 && now_ms.saturating_sub(marks.time_ms) > ms(kept / 2) {
+        // A copy that has just begun does not know the time of the batch before it.
+        if marks.next_offset > 1
+            && marks.time_ms > 0
+            && now_ms.saturating_sub(marks.time_ms) > ms(kept / 2)
+        {
             self.sequencer.carry().await;
         }
         let before_ms = now_ms.saturating_sub(ms(kept));
