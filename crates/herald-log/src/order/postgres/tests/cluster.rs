@@ -207,18 +207,27 @@ async fn an_old_primary_that_nobody_has_stopped_is_told_by_its_timeline() {
     assert_eq!((look.term, look.newest), (2, Position(1)));
     witness.append(&named(place(1, 5), 7)).await.unwrap();
     cluster.go_on(0);
-    // Whoever knows both takes the newer, whoever knows one is told which it is, and whoever has seen the newer refuses.
+    // Whoever knows both takes the newer, whoever knows one is told which it is, and whoever has seen the newer
+    // is told it, too, and appends nothing there.
     let alone = format!("postgres://postgres@{}/herald", cluster.addresses()[0]);
     assert_eq!(engine(&alone).look().await.unwrap().unwrap().term, 1);
     let look = engine(&url).look().await.unwrap().unwrap();
     assert_eq!((look.term, look.newest), (2, Position(2)));
     cluster.kill(1);
-    loop {
+    let look = loop {
         // The first may be told that its connection has ended.
-        let error = witness.look().await.unwrap_err();
-        let EngineError::Away(source) = error else { panic!("{error:?}") };
-        if source.to_string().contains("timeline 1") {
-            break;
+        match witness.look().await {
+            Ok(look) => break look.unwrap(),
+            Err(error) => assert!(matches!(error, EngineError::Away(_)), "{error:?}"),
         }
+    };
+    assert_eq!(look.term, 1);
+    let mut failure = witness.append(&named(place(2, 7), 8)).await.unwrap_err();
+    // The first may have been under way on the connection that has ended.
+    while let AppendFailure::Unknown(_) = failure {
+        failure = witness.append(&named(place(2, 7), 8)).await.unwrap_err();
     }
+    let AppendFailure::Away(error) = failure else { panic!("{failure:?}") };
+    let told = herald_types::with_causes(&*error);
+    assert!(told.contains("timeline 1"), "{told}");
 }
