@@ -395,8 +395,10 @@ impl<E: Engine, P: FnMut(SeedProgress) + Send> Seeding<E, P> {
                 Err(AppendFailure::Away(why)) => self.wait(EngineError::Away(why)).await?,
                 // It may land after one has looked, so the same bytes are repeated until something stands there.
                 Err(AppendFailure::Refused(why) | AppendFailure::Unknown(why)) => {
-                    may_appear = true;
-                    self.wait(EngineError::Away(why)).await?;
+                    // The first time at once: most often only the answer was lost.
+                    if std::mem::replace(&mut may_appear, true) {
+                        self.wait(EngineError::Away(why)).await?;
+                    }
                 }
             }
         }

@@ -535,7 +535,7 @@ async fn replicas_of_the_old_log_go_on_with_the_new_one() {
         log.close().await;
     }
     assert!(
-        history_of(try_join(&old, &disks[0]).await).contains("1000011"),
+        history_of(try_join(&old, &disks[0]).await).contains("offset 1000010"),
         "there is no way back"
     );
 }
