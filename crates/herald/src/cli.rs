@@ -291,8 +291,8 @@ pub(crate) struct LogCheckArgs {
 #[command(after_help = "\
 Examples:
   herald log seed --from ./herald-data --log nats://nats1:4222,nats2:4222,nats3:4222
-  herald log seed --from /var/lib/herald --log 'postgres://herald@pg1,pg2,pg3/herald?target_session_attrs=read-write' \\
-                  --log-ca ca.pem
+  herald log seed --from /var/lib/herald --log-ca ca.pem \\
+                  --log 'postgres://herald@pg1,pg2,pg3/herald?target_session_attrs=read-write'
 
 Exit codes: 0 seeded, 1 the directory or the engine would not do, or the engine is away; 2 wrong usage.")]
 pub(crate) struct LogSeedArgs {

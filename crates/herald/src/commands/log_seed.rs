@@ -26,7 +26,7 @@ pub(crate) async fn run(args: LogSeedArgs) -> anyhow::Result<()> {
     let (mut stop, began) = (Stop::certain(1)?, Instant::now());
     let mut telling = Telling::new();
     let seeding = herald_log::seed(&from, &log, &settings, next_offset, |at| telling.tell(at));
-    let seeded = stop.or(seeding).await;
+    let seeded = stop.or(Box::pin(seeding)).await;
     telling.bar.finish_and_clear();
     match seeded {
         Ok(Ok(seeded)) => output::print(line(&seeded, began.elapsed()).as_bytes()),

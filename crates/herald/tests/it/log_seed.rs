@@ -1,4 +1,5 @@
 //! `herald log seed`: a log moves between a single node and engines, and clients go on.
+#![expect(clippy::unwrap_used, reason = "what fails in a helper fails the test")]
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,7 +7,7 @@ use herald_rig::{nats, postgres};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use crate::support::{
-    cli::{Ended, Running, run, run_with_input},
+    cli::{Ended, Running, run},
     drafts::{Draft, ndjson},
     server::Server,
 };
@@ -50,7 +51,10 @@ fn seed(from: &Path, log: &str) -> Ended {
 fn append(server: &Server, random: &mut StdRng, count: usize) {
     let drafts: Vec<Draft> =
         (0..count).map(|_| Draft::random(random, &[HER_ID.parse().unwrap()])).collect();
-    let ended = run_with_input(&["append", "--url", &server.url()], &ndjson(&drafts));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, ndjson(&drafts)).unwrap();
+    let path = file.path().to_str().unwrap();
+    let ended = run(&["append", "--url", &server.url(), "--file", path]);
     assert_eq!((ended.code, ended.lines().len()), (0, count), "{}", ended.stderr);
 }
 
