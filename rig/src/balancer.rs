@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{home::Home, http, node::Slot, ports::Port, process, programs};
@@ -21,6 +21,9 @@ use crate::{home::Home, http, node::Slot, ports::Port, process, programs};
 const WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether a change is there.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What a worker of nginx calls itself until it is told to end.
+const NGINX_WORKER: &str = "nginx: worker process";
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +100,25 @@ impl Balancer {
             Kind::HaProxy => Signal::USR2,
             Kind::Nginx => Signal::HUP,
         };
+        let before = self.workers();
         self.slot.with(|process| process.signal(reload)).context("the balancer has ended")?;
-        self.is_in_force(*generation).await
+        self.is_in_force(*generation).await?;
+        self.have_stopped(&before).await
+    }
+
+    /// nginx's processes that take connections. Those of before a change do so for a tenth of a second beside the new ones.
+    fn workers(&self) -> Vec<Pid> {
+        self.slot.with(|process| process.children_called(NGINX_WORKER)).unwrap_or_default()
+    }
+
+    /// Waits until none of these takes connections any more; they may go on with those that they have.
+    async fn have_stopped(&self, workers: &[Pid]) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.workers().iter().any(|worker| workers.contains(worker)) {
+            ensure!(began.elapsed() < WAIT, "the balancer has not changed after {WAIT:?}");
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Writes its file, after the program itself has looked at it.

@@ -136,6 +136,17 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Those that it has started and that call themselves so now.
+    pub(crate) fn children_called(&self, title: &str) -> Vec<Pid> {
+        let mut children = descendants(self.id());
+        children.retain(|child| {
+            let line = fs::read(format!("/proc/{}/cmdline", child.as_raw_nonzero()));
+            let line = line.unwrap_or_default();
+            String::from_utf8_lossy(&line).trim_end_matches('\0') == title
+        });
+        children
+    }
+
     /// Its id, as `kill` wants it.
     pub(crate) fn number(&self) -> u32 {
         self.child.id()
