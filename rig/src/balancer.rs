@@ -1,4 +1,5 @@
-//! HAProxy or nginx in front of replicas that come and go, set as `deploy/` advises, and to try a 503 elsewhere.
+//! HAProxy or nginx in front of replicas that come and go, set as `deploy/` has it for several replicas: what tests go through
+//! is what operators are told to use.
 
 mod haproxy;
 mod nginx;
@@ -43,6 +44,15 @@ pub struct Backend {
     pub api: SocketAddr,
     /// Where its health is.
     pub ops: SocketAddr,
+}
+
+/// A file of `deploy/` with these lines in the place of its servers.
+fn with_servers(file: &str, servers: impl Iterator<Item = String>) -> String {
+    let is_server = |line: &&str| line.trim_start().starts_with("server ") && !line.ends_with('{');
+    let before: Vec<&str> = file.lines().take_while(|line| !is_server(line)).collect();
+    let behind = file.lines().skip(before.len()).filter(|line| !is_server(line));
+    let lines = before.iter().map(|line| (*line).to_owned()).chain(servers);
+    lines.chain(behind.map(str::to_owned)).map(|line| line + "\n").collect()
 }
 
 /// A running balancer. Dropping it kills it.
@@ -183,5 +193,17 @@ impl Balancer {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.home.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_take_the_place_of_a_files_own() {
+        let file = "a {\n    server x;\n    server y;\n    b\n}\nserver {\n}\n";
+        let servers = ["    server z;".to_owned()].into_iter();
+        assert_eq!(with_servers(file, servers), "a {\n    server z;\n    b\n}\nserver {\n}\n");
     }
 }

@@ -99,10 +99,16 @@ async fn routes_around_and_changes(kind: Kind) {
         let answer = get(address, "/").await;
         assert!(answer.ends_with("\r\n\r\ntwo"), "{answer}");
     }
+    // What is to be stored is its sender's to repeat: a 503 may say that it is unknown whether it is.
     let post = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\ndraft";
-    let before = one.asked();
-    while one.asked() == before {
+    loop {
+        let before = (one.asked(), two.asked());
         let answer = send(address, post).await;
+        if one.asked() > before.0 {
+            assert!(answer.ends_with("\r\n\r\none"), "{answer}");
+            assert_eq!(two.asked(), before.1, "nobody else is asked");
+            break;
+        }
         assert!(answer.ends_with("\r\n\r\ntwo"), "{answer}");
     }
 
