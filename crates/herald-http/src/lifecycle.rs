@@ -22,6 +22,10 @@ const CUT_AT: f64 = 0.95;
 /// What `Retry-After` says while the log is being opened.
 const STARTING_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What `Retry-After` says of a stop when other replicas have the log, which whoever asks again is sent to; and the least that
+/// it says.
+const STOPPING_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// What a server is doing. It only ever moves downwards in this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -45,7 +49,7 @@ pub enum Unavailable {
     /// A stop has begun.
     #[error("the server is stopping")]
     Stopping {
-        /// After how long this process is gone, so that another one may answer.
+        /// After how long another process may answer: a replica soon, the next process when this one is gone.
         retry_after: Duration,
     },
 }
@@ -143,6 +147,7 @@ pub struct Lifecycle(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     drain_length: Duration,
+    has_replicas: bool,
     log: OnceLock<Log>,
     drain: OnceLock<Drain>,
     progress: Progress,
@@ -156,8 +161,19 @@ impl Lifecycle {
     /// A server that is starting, whose stop may take `drain_length`.
     #[must_use]
     pub fn new(drain_length: Duration) -> Self {
+        Self::made(drain_length, false)
+    }
+
+    /// The same for one of several replicas, which answer while it stops.
+    #[must_use]
+    pub fn replicated(drain_length: Duration) -> Self {
+        Self::made(drain_length, true)
+    }
+
+    fn made(drain_length: Duration, has_replicas: bool) -> Self {
         Self(Arc::new(Inner {
             drain_length,
+            has_replicas,
             log: OnceLock::new(),
             drain: OnceLock::new(),
             progress: Progress::default(),
@@ -213,7 +229,8 @@ impl Lifecycle {
     pub fn gate(&self) -> Result<&Log, Unavailable> {
         if let Some(drain) = self.0.drain.get() {
             let left = drain.deadline().saturating_duration_since(Instant::now());
-            return Err(Unavailable::Stopping { retry_after: left.max(Duration::from_secs(1)) });
+            let wait = if self.0.has_replicas { STOPPING_RETRY_AFTER } else { left };
+            return Err(Unavailable::Stopping { retry_after: wait.max(STOPPING_RETRY_AFTER) });
         }
         self.0.log.get().ok_or(Unavailable::Starting { retry_after: STARTING_RETRY_AFTER })
     }
@@ -307,6 +324,14 @@ mod tests {
         assert_eq!(life.gate().unwrap_err().retry_after_seconds(), 3);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(life.gate().unwrap_err().retry_after_seconds(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_of_a_replicas_stop_is_short_however_long_its_drain_is() {
+        let life = Lifecycle::replicated(DRAIN);
+        life.stop();
+        assert_eq!(life.gate().unwrap_err().retry_after_seconds(), 1);
+        assert_eq!(life.stop().deadline() - life.stop().began, DRAIN);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use herald_http::{
     ops::Ops,
     server::{CONNECTIONS_MAX, Server, ServerLimits, ServerSettings, Tls},
 };
-use herald_log::{EngineSettings, Log, LogSettings, Progress};
+use herald_log::{EngineSettings, Log, LogSettings, OrderPlace, Progress};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
@@ -106,7 +106,10 @@ impl Starting {
         })?;
         let (api, ops) = (server.api_address(), server.ops_address());
         info!(%api, %ops, "listening");
-        let lifecycle = Lifecycle::new(settings.drain);
+        let lifecycle = match settings.log {
+            OrderPlace::Local => Lifecycle::new(settings.drain),
+            _ => Lifecycle::replicated(settings.drain),
+        };
         Ok(Self { settings: settings.clone(), server, lifecycle, metrics })
     }
 
