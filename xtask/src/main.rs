@@ -81,6 +81,8 @@ enum Task {
     Engines,
     /// Runs the clients that nobody here wrote against a live server
     Foreign,
+    /// Restarts and scales replicas behind HAProxy and nginx, with hundreds of clients at work
+    Rolling,
     /// Judges what is under deploy/: the unit, the image with a static binary in it, the chart, the alert rules
     Deploy {
         /// Builds the binary as the image has it, which takes minutes, and not as the tests have it
@@ -139,6 +141,11 @@ fn main() -> ExitCode {
         Task::Foreign => {
             if steps.run("set-up", setup::foreign) {
                 steps.run("foreign clients", test::foreign);
+            }
+        }
+        Task::Rolling => {
+            if steps.run("set-up", setup::rolling) {
+                steps.run("cluster", test::cluster);
             }
         }
         Task::Deploy { release } => {

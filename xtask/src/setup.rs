@@ -73,6 +73,13 @@ pub(crate) fn foreign() -> anyhow::Result<()> {
     node()
 }
 
+/// What replicas behind balancers, and their clients, need.
+pub(crate) fn rolling() -> anyhow::Result<()> {
+    rig()?;
+    debian(&FOREIGN)?;
+    node()
+}
+
 /// What judges `deploy/`.
 pub(crate) fn deploy() -> anyhow::Result<()> {
     debian(&DEPLOY)?;

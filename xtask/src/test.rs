@@ -25,6 +25,7 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
     steps.run("doctests", || run(&mut cargo("test --doc --workspace --locked --quiet")));
     steps.run("deny", check::deny);
     steps.run("foreign clients", foreign);
+    steps.run("cluster", cluster);
     steps.run("full disk", full_disk);
     steps.run("crash", || crash(crash_rounds, None));
     steps.run("torture on NATS", || torture::short(torture::Engine::Nats));
@@ -39,6 +40,11 @@ pub(crate) fn all(steps: &mut Steps, crash_rounds: u32) {
 /// The clients that nobody here wrote.
 pub(crate) fn foreign() -> anyhow::Result<()> {
     nextest(ignored("foreign::").env("HERALD_TOOLS", tools()), false)
+}
+
+/// Replicas restarted and scaled behind balancers.
+pub(crate) fn cluster() -> anyhow::Result<()> {
+    nextest(ignored("cluster::").env("HERALD_TOOLS", tools()), false)
 }
 
 /// SIGKILLs the real server at random moments.

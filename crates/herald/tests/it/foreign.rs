@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Where `cargo xtask` installed the tools.
-fn tools() -> PathBuf {
+pub(crate) fn tools() -> PathBuf {
     match std::env::var_os("HERALD_TOOLS") {
         Some(path) => path.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"),
@@ -26,7 +26,7 @@ fn tools() -> PathBuf {
 }
 
 /// A script or a list of ours that goes with a tool.
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name)
 }
 

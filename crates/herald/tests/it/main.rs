@@ -10,6 +10,7 @@ mod cli_server;
 mod cli_stream;
 mod cli_terminal;
 mod cli_usage;
+mod cluster;
 mod crash;
 mod foreign;
 mod full_disk;

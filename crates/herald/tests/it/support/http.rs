@@ -59,16 +59,27 @@ pub(crate) async fn poll(
     after: u64,
     limit: usize,
 ) -> Page {
+    try_poll(client, url, her_ids, after, limit).await.expect("a poll is answered")
+}
+
+/// The same where the connection may break; an answer must be a page all the same.
+pub(crate) async fn try_poll(
+    client: &Client,
+    url: &str,
+    her_ids: &[u32],
+    after: u64,
+    limit: usize,
+) -> reqwest::Result<Page> {
     let url = format!("{url}/notifications?{}&NotificationsToFetch={limit}", query(her_ids, after));
-    let answer = identified(client.get(url)).send().await.expect("a poll is answered");
+    let answer = identified(client.get(url)).send().await?;
     assert_eq!(answer.status(), 200);
     let (tail, until) = (number(&answer, "herald-tail"), number(&answer, "herald-until"));
     let history = header(&answer, "herald-history").to_owned();
-    let text = answer.text().await.expect("a poll's body arrives");
+    let text = answer.text().await?;
     let body: Body = serde_json::from_str(&text).expect("a poll's body is JSON");
     let objects = body.notifications.into_iter().map(|object| object.get().to_owned());
     let notifications = objects.map(|object| (offset_of(&object), object)).collect();
-    Page { notifications, tail, until, history }
+    Ok(Page { notifications, tail, until, history })
 }
 
 /// Page after page until one says that there is no more below its tail.
