@@ -182,7 +182,9 @@ async fn a_wait_that_a_crash_ends(cluster: &Cluster, url: &str) {
     let outcome = waiting.await.unwrap();
     assert!(matches!(outcome, Err(AppendFailure::Unknown(_))), "{outcome:?}");
     cluster.restart(0).unwrap();
-    while engine.look().await.is_err() {}
+    while engine.look().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_followed_only_when_safe(cluster, &engine).await;
 }
 
@@ -213,6 +215,7 @@ async fn an_old_primary_that_nobody_has_stopped_is_told_by_its_timeline() {
     assert_eq!(engine(&alone).look().await.unwrap().unwrap().term, 1);
     let look = engine(&url).look().await.unwrap().unwrap();
     assert_eq!((look.term, look.newest), (2, Position(2)));
+    // Alone, it may be looked at; nothing is appended to it, and nobody follows it.
     cluster.kill(1);
     let look = loop {
         // The first may be told that its connection has ended.
@@ -230,4 +233,20 @@ async fn an_old_primary_that_nobody_has_stopped_is_told_by_its_timeline() {
     let AppendFailure::Away(error) = failure else { panic!("{failure:?}") };
     let told = herald_types::with_causes(&*error);
     assert!(told.contains("timeline 1"), "{told}");
+    let look = async {
+        loop {
+            // The first may be told that its connection has ended.
+            if let Ok(look) = witness.look().await {
+                break look.unwrap();
+            }
+        }
+    };
+    let look = timeout(HANG, look).await.unwrap();
+    assert_eq!((look.term, look.newest), (1, Position(1)));
+    let outcome = witness.append(&named(place(1, 5), 8)).await;
+    assert!(matches!(outcome, Err(AppendFailure::Away(_))), "{outcome:?}");
+    let Err(EngineError::Away(source)) = witness.follow(Position(1)).await else {
+        panic!("it must not be followed")
+    };
+    assert!(source.to_string().contains("timeline 1"), "{source}");
 }
