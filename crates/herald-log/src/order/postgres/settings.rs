@@ -238,3 +238,94 @@ fn split(all: &Config) -> Result<Vec<Config>, String> {
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str, environment: Environment<'_>) -> Result<Vec<Config>, String> {
+        let crate::OrderPlace::Postgres(url) = url.parse().unwrap() else { panic!("{url}") };
+        let settings = EngineSettings { ca_file: None, credentials_file: None, retention: None };
+        servers(&url, &settings, environment).map(|servers| servers.each)
+    }
+
+    fn no_environment(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn each_server_of_a_url_has_what_all_have() {
+        let url = "postgres://me:p%40ss@a:1,b,[::1]:3/log?target_session_attrs=read-write\
+                   &sslmode=disable&options=-c%20work_mem%3D1MB";
+        let each = read(url, &no_environment).unwrap();
+        let hosts: Vec<_> = each.iter().map(|one| (one.get_hosts(), one.get_ports())).collect();
+        let host = |name: &str| [Host::Tcp(name.to_owned())];
+        assert_eq!(
+            hosts,
+            [(&host("a")[..], &[1][..]), (&host("b")[..], &[5432]), (&host("::1")[..], &[3])]
+        );
+        for one in each {
+            assert_eq!(one.get_user(), Some("me"));
+            assert_eq!(one.get_password(), Some(&b"p@ss"[..]));
+            assert_eq!(one.get_dbname(), Some("log"));
+            assert_eq!(one.get_options(), Some("-c work_mem=1MB"));
+            assert_eq!(one.get_application_name(), Some("herald"));
+            assert_eq!(one.get_ssl_mode(), SslMode::Disable);
+        }
+        let url = "postgresql://me@a,b:2/log?hostaddr=10.0.0.1,10.0.0.2&application_name=mine";
+        let each = read(url, &no_environment).unwrap();
+        assert_eq!(each[1].get_hostaddrs(), ["10.0.0.2".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(each[1].get_application_name(), Some("mine"));
+        assert_eq!(each[1].get_ssl_mode(), SslMode::Prefer);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_secrets() {
+        for (url, said) in [
+            ("postgres://me:sec/ret@a/log", "%2F"),
+            ("postgres://me:sec?ret=1@a/log", "not one of"),
+            ("postgres://me:sec#ret@a:b/log", "%2F"),
+            ("postgres:///log", "no host"),
+            ("postgres://me:secret@a,b/log?hostaddr=10.0.0.1", "as many"),
+            ("postgres://me:secret@a/log?sslmode=sometimes", "verify-full"),
+            ("postgres://me:secret@a/log?sslmode", "no value"),
+            ("postgres://me:secret@a/log?target_session_attrs=any", "read-write"),
+            ("postgres://me:secret@a/log?sslcert=/secret", "sslrootcert"),
+            ("postgres://me@a/log?sslmode=verify-ca&sslrootcert=/not/there", "/not/there"),
+            ("postgres://me@a/log?passfile=/not/there", "/not/there"),
+        ] {
+            let text = read(url, &no_environment).map(|_| ()).unwrap_err();
+            assert!(text.contains(said), "{url}: {text}");
+            assert!(!text.contains("ret"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_looked_for_where_libpq_looks() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let lines = "# mine\n\
+                     b:5432:log:me:for b\n\
+                     a:1:*:other:not mine\n\
+                     a:1:*:me:for \\: a \\\\ and:more\n\
+                     *:*:*:*:for all\n";
+        std::fs::write(file.path(), lines).unwrap();
+        let path = file.path().display().to_string();
+        let passwords = |url: &str, environment: Environment<'_>| -> Vec<Option<String>> {
+            let text = |one: &Config| {
+                let password = one.get_password()?;
+                Some(String::from_utf8(password.to_vec()).unwrap())
+            };
+            read(url, environment).unwrap().iter().map(text).collect()
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let found = [some("for : a \\ and:more"), some("for b"), some("for all")];
+        let hosts = "postgres://me@a:1,b,c/log";
+        let by_name = |name: &str| (name == "PGPASSFILE").then(|| path.clone());
+        assert_eq!(passwords(hosts, &by_name), found);
+        assert_eq!(passwords(&format!("{hosts}?passfile={path}"), &no_environment), found);
+        let first = |name: &str| (name == "PGPASSWORD").then(|| "first".to_owned());
+        assert_eq!(passwords("postgres://me@a/log", &first), [some("first")]);
+        assert_eq!(passwords("postgres://me:own@a/log", &first), [some("own")]);
+        assert_eq!(passwords(hosts, &no_environment), [None, None, None]);
+    }
+}
