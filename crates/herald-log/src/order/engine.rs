@@ -146,9 +146,6 @@ pub(crate) struct Followed {
 pub(crate) trait Engine: Send + Sync + 'static {
     type Follow: Follow;
 
-    /// Its kind, for messages: `jetstream`.
-    const NAME: &'static str;
-
     /// Where it is, for messages: without secrets.
     fn address(&self) -> String;
 

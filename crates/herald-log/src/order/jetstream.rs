@@ -8,6 +8,7 @@
 mod api;
 mod follow;
 mod link;
+mod session;
 mod stream;
 mod sync;
 mod target;
@@ -30,7 +31,8 @@ use uuid::Uuid;
 use self::{
     api::{ApiFailure, code},
     follow::Follower,
-    link::{AskError, Link, Session},
+    link::Link,
+    session::{AskError, Session},
     target::Target,
 };
 use super::{
@@ -46,6 +48,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const _: () = assert!(RETRY_MAX.as_millis() < ANSWER_WAIT.as_millis());
 /// A log with too few replicas is tried to be given more so often.
 const RAISE_INTERVAL: Duration = Duration::from_secs(60);
+/// The server chooses where a consumer is. One that is itself behind is not taken; so often another one is asked for.
+const HOSTS_TRIED: usize = 8;
 /// Whose batch a message is, for people who look. Nothing reads it.
 const BATCH_HEADER: &str = "Herald-Batch";
 
@@ -103,7 +107,10 @@ impl Jetstream {
         loop {
             return match self.call(session, "INFO", &json!({}), deadline).await {
                 Ok(info) if stream::is_led(&info) => Ok(Some(info)),
-                Ok(_) => Err(away("the stream's leader has lost touch with the other replicas")),
+                Ok(_) => {
+                    session.leave("the stream's leader, which answers there, has lost touch with the other servers");
+                    Err(away("the stream's leader has lost touch with the other servers"))
+                }
                 Err(failure) if failure.number() == Some(code::STREAM_NOT_FOUND) => Ok(None),
                 // A server that has just started may not know yet who of the others has JetStream.
                 Err(ApiFailure::Ask(AskError::NoResponders(_)))
@@ -210,8 +217,7 @@ impl Jetstream {
         // For a stream that there is not: it is refused before anything happens, but only if it may be sent at all.
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_EXPECTED_STREAM, "herald asks whether it may append");
-        let answer = session.ask(subject, Some(headers), Bytes::new(), deadline).await;
-        match answer.map_err(ApiFailure::from).and_then(|answer| api::read(&answer.payload)) {
+        match session.send(subject, Some(headers), Bytes::new(), deadline).await {
             Err(failure) if failure.number() == Some(code::STREAM_NOT_MATCH) => {}
             Ok(_) => return Err(away("a batch for another stream was taken")),
             Err(ApiFailure::Ask(AskError::NoResponders(_))) => {
@@ -225,7 +231,7 @@ impl Jetstream {
     }
 
     /// Sends a batch, as often as it is certain that it went nowhere.
-    async fn send(&self, entry: &Entry, deadline: Instant) -> Result<Bytes, AppendFailure> {
+    async fn send(&self, entry: &Entry, deadline: Instant) -> Result<Value, AppendFailure> {
         let subject = self.link.target.subject(entry.log_id);
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_EXPECTED_STREAM, self.name());
@@ -235,19 +241,12 @@ impl Jetstream {
         loop {
             let refused = match self.link.session(until).await {
                 Ok(session) => {
-                    let sent = session
-                        .ask(&subject, Some(headers.clone()), entry.frame.clone(), deadline)
-                        .await;
-                    match sent {
-                        Ok(answer) => return Ok(answer.payload),
-                        Err(error @ AskError::Lost { .. }) => {
-                            return Err(AppendFailure::Unknown(error.into()));
-                        }
-                        Err(error @ (AskError::Denied(_) | AskError::NotSent(_))) => {
-                            return Err(AppendFailure::Refused(error.into()));
-                        }
+                    let (headers, frame) = (Some(headers.clone()), entry.frame.clone());
+                    match session.send(&subject, headers, frame, deadline).await {
+                        Ok(ack) => return Ok(ack),
                         // Nobody listened. While the stream's servers choose a new leader that is usual.
-                        Err(error @ AskError::NoResponders(_)) => error.into(),
+                        Err(ApiFailure::Ask(error @ AskError::NoResponders(_))) => error.into(),
+                        Err(failure) => return Err(judge(failure)),
                     }
                 }
                 Err(error) => error.into(),
@@ -258,45 +257,31 @@ impl Jetstream {
             sleep(RETRY_PAUSE).await;
         }
     }
+}
 
-    /// What the answer to a batch means.
-    fn judge(&self, entry: &Entry, answer: &[u8]) -> Result<(), AppendFailure> {
-        match api::read(answer) {
-            Ok(ack) => {
-                let (stream, position) = (ack["stream"].as_str(), ack["seq"].as_u64());
-                if stream == Some(self.name()) && position == Some(entry.after.position.next().0) {
-                    return Ok(());
-                }
-                // Something took it that does not keep to the condition. What it has done, the follower will see.
-                Err(AppendFailure::Unknown(
-                    format!(
-                        "a batch for position {} of {} was stored at {position:?} of {stream:?}",
-                        entry.after.position.next(),
-                        self.name(),
-                    )
-                    .into(),
-                ))
-            }
-            Err(ApiFailure::Said(error)) => Err(match error.number {
-                code::WRONG_LAST_SEQUENCE => AppendFailure::Conflict,
-                number if code::NOTHING_HAPPENED.contains(&number) => {
-                    AppendFailure::Refused(error.into())
-                }
-                // Also the answer of one that could not write it down, when others may have.
-                code::STORE_FAILED if error.description.contains("maximum") => {
-                    AppendFailure::Refused(error.into())
-                }
-                _ => AppendFailure::Unknown(error.into()),
-            }),
-            Err(failure) => Err(AppendFailure::Unknown(failure.into())),
+/// What it means for a batch that it was not acknowledged.
+fn judge(failure: ApiFailure) -> AppendFailure {
+    match failure {
+        ApiFailure::Ask(error @ (AskError::Denied(_) | AskError::NotSent(_))) => {
+            AppendFailure::Refused(error.into())
         }
+        ApiFailure::Said(error) => match error.number {
+            code::WRONG_LAST_SEQUENCE => AppendFailure::Conflict,
+            number if code::NOTHING_HAPPENED.contains(&number) => {
+                AppendFailure::Refused(error.into())
+            }
+            // Also the answer of one that could not write it down, when others may have.
+            code::STORE_FAILED if error.description.contains("maximum") => {
+                AppendFailure::Refused(error.into())
+            }
+            _ => AppendFailure::Unknown(error.into()),
+        },
+        failure => AppendFailure::Unknown(failure.into()),
     }
 }
 
 impl Engine for Jetstream {
     type Follow = Follower;
-
-    const NAME: &'static str = "jetstream";
 
     fn address(&self) -> String {
         self.link.target.shown.clone()
@@ -311,7 +296,10 @@ impl Engine for Jetstream {
         let config = &info["config"];
         stream::check(self.name(), &subject, config)?;
         self.check_once(&session, &subject, deadline).await?;
-        self.mend(&session, config, deadline).await?;
+        // Not while it is being seeded: to write settings that were read before would undo what the seeding has written since.
+        if !look.identity.is_seeding {
+            self.mend(&session, config, deadline).await?;
+        }
         *self.log_id.lock().unwrap_or_else(PoisonError::into_inner) = Some(look.identity.log_id);
         Ok(Some(look))
     }
@@ -323,12 +311,9 @@ impl Engine for Jetstream {
         let mut replicas = stream::REPLICAS;
         loop {
             let config = stream::settings(self.name(), &subject, identity, self.age, replicas);
-            let failure = match self.call(&session, "CREATE", &config, deadline).await {
-                Ok(_) => {
-                    tracing::info!(stream = self.name(), replicas, "made a stream for the log");
-                    return Ok(());
-                }
-                Err(failure) => failure,
+            let Err(failure) = self.call(&session, "CREATE", &config, deadline).await else {
+                tracing::info!(stream = self.name(), replicas, "made a stream for the log");
+                return Ok(());
             };
             match failure.number() {
                 Some(code::STREAM_NAME_IN_USE) => return Ok(()),
@@ -358,8 +343,17 @@ impl Engine for Jetstream {
 
     async fn append(&self, entry: &Entry) -> Result<(), AppendFailure> {
         let deadline = Instant::now() + ANSWER_WAIT;
-        let answer = self.send(entry, deadline).await?;
-        self.judge(entry, &answer)
+        let ack = self.send(entry, deadline).await?;
+        let (stream, position) = (ack["stream"].as_str(), ack["seq"].as_u64());
+        let expected = entry.after.position.next();
+        if stream == Some(self.name()) && position == Some(expected.0) {
+            return Ok(());
+        }
+        // Something took it that does not keep to the condition. What it has done, the follower will see.
+        Err(AppendFailure::Unknown(
+            format!("a batch for position {expected} was stored at {position:?} of {stream:?}")
+                .into(),
+        ))
     }
 
     async fn follow(&self, from: Position) -> Result<Follower, EngineError> {
@@ -375,7 +369,14 @@ impl Engine for Jetstream {
             return Err(follow::gone(from, look.first));
         }
         let subject = self.link.target.subject(look.identity.log_id);
-        Follower::begin(session, self.name(), subject, from, deadline).await
+        for _ in 0..HOSTS_TRIED {
+            let follower =
+                Follower::begin(&session, self.name(), subject.clone(), from, deadline).await?;
+            if stream::is_current(&info, follower.host()) {
+                return Ok(follower);
+            }
+        }
+        Err(away("the servers that follow the stream's leader are far behind"))
     }
 
     async fn read(&self, position: Position) -> Result<Option<Bytes>, EngineError> {

@@ -91,8 +91,6 @@ impl MemoryEngine {
 impl Engine for MemoryEngine {
     type Follow = MemoryFollow;
 
-    const NAME: &'static str = "memory";
-
     fn address(&self) -> String {
         "memory".into()
     }

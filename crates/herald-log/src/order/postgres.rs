@@ -184,8 +184,6 @@ impl Postgres {
 impl Engine for Postgres {
     type Follow = PostgresFollow;
 
-    const NAME: &'static str = "postgres";
-
     fn address(&self) -> String {
         self.address.clone()
     }

@@ -155,9 +155,4 @@ impl View {
         })?;
         Ok(record)
     }
-
-    /// Whose frames these are.
-    pub(crate) const fn names(&self) -> Names {
-        Names { history: self.history, log_id: self.log_id }
-    }
 }

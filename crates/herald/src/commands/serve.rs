@@ -1,6 +1,6 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use herald_feed::OpenStreams;
@@ -159,8 +159,8 @@ impl Starting {
         };
         let running = server.run(lifecycle.clone(), api, ops);
         tokio::pin!(running, upkeep);
-        let log = open_log(&settings, lifecycle.progress());
-        tokio::pin!(log);
+        // Boxed: joining a cluster is a large future.
+        let mut log = Box::pin(open_log(&settings, lifecycle.progress()));
         let mut opening = true;
         let stopped = loop {
             tokio::select! {

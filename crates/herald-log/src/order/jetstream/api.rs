@@ -1,17 +1,20 @@
 //! Questions to JetStream: JSON to a subject, JSON back.
 
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
     super::engine::EngineError,
-    link::{AskError, Session},
+    session::{AskError, Session},
 };
 
 /// What JetStream's answers say went wrong, as far as Herald tells them apart.
 pub(super) mod code {
     pub(crate) const NO_PEERS: u64 = 10005;
+    /// Of a server that can not reach most of the others.
+    pub(crate) const NOT_AVAILABLE: u64 = 10008;
     pub(crate) const MESSAGE_NOT_FOUND: u64 = 10037;
     pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10058;
@@ -22,10 +25,10 @@ pub(super) mod code {
     pub(crate) const NOT_ENABLED: u64 = 10076;
     pub(crate) const STORE_FAILED: u64 = 10077;
 
-    /// Answers to a batch that are given before anything is done with it.
-    pub(crate) const NOTHING_HAPPENED: [u64; 7] = [
+    /// Answers to a batch that are given before anything is done with it. Not 10023, insufficient resources: one server says
+    /// so when it cannot store what the others have agreed on.
+    pub(crate) const NOTHING_HAPPENED: [u64; 6] = [
         10002, // the account has no more room
-        10023, // insufficient resources
         10047, // the servers have no more room
         10054, // larger than the stream's messages may be
         STREAM_NOT_MATCH,
@@ -56,6 +59,7 @@ pub(super) enum ApiFailure {
 }
 
 impl ApiFailure {
+    /// The number of JetStream's error, if it is one.
     pub(super) fn number(&self) -> Option<u64> {
         match self {
             Self::Said(error) => Some(error.number),
@@ -96,13 +100,36 @@ impl Session {
         question: &Value,
         deadline: Instant,
     ) -> Result<Value, ApiFailure> {
-        let answer = self.ask(subject, None, Bytes::from(question.to_string()), deadline).await?;
-        read(&answer.payload)
+        self.send(subject, None, Bytes::from(question.to_string()), deadline).await
+    }
+
+    /// Sends what need not be JSON, and gives what was answered unless that is an error.
+    pub(super) async fn send(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<Value, ApiFailure> {
+        let answer = self.ask(subject, headers, payload, deadline).await;
+        let answer = answer.map_err(ApiFailure::from).and_then(|answer| read(&answer.payload));
+        match &answer {
+            Err(ApiFailure::Ask(AskError::NoResponders(_) | AskError::Lost { .. })) => {
+                self.not_answered();
+            }
+            Err(ApiFailure::Said(error)) if error.number == code::NOT_AVAILABLE => {
+                self.not_answered();
+            }
+            // It was not asked.
+            Err(ApiFailure::Ask(AskError::NotSent(_))) => {}
+            _ => self.answered(),
+        }
+        answer
     }
 }
 
 /// Reads an answer.
-pub(super) fn read(bytes: &[u8]) -> Result<Value, ApiFailure> {
+fn read(bytes: &[u8]) -> Result<Value, ApiFailure> {
     let answer: Value = serde_json::from_slice(bytes).map_err(|_| ApiFailure::Unreadable)?;
     match answer.get("error") {
         None => Ok(answer),

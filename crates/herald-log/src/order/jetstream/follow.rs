@@ -27,7 +27,7 @@ use super::{
         Position,
         engine::{EngineError, Follow, Followed, SILENCE_MAX},
     },
-    link::Session,
+    session::Session,
 };
 
 /// One portion: so many messages, or bytes.
@@ -56,6 +56,8 @@ const QUESTION_ENDED: u16 = 409;
 /// A consumer, and what has come from it.
 pub(crate) struct Follower {
     session: Arc<Session>,
+    /// The server that it is on; nothing where there is but one.
+    host: String,
     messages: Subscriber,
     /// Where questions go, and to whom the answers.
     questions: String,
@@ -86,7 +88,7 @@ enum Came {
 impl Follower {
     /// Makes a consumer that begins at `from`, on a stream that keeps batches from `first` on under `subject`.
     pub(super) async fn begin(
-        session: Arc<Session>,
+        session: &Arc<Session>,
         stream: &str,
         subject: String,
         from: Position,
@@ -119,7 +121,8 @@ impl Follower {
         let made = session.call(&make, &config, deadline).await?;
         let pending = made["num_pending"].as_u64().unwrap_or(0);
         Ok(Self {
-            session,
+            host: made["cluster"]["leader"].as_str().unwrap_or("").to_owned(),
+            session: Arc::clone(session),
             messages,
             questions: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
             inbox,
@@ -132,6 +135,10 @@ impl Follower {
             failed: None,
             waiting_since: None,
         })
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Keeps two portions asked for.

@@ -7,24 +7,18 @@ use std::{
     error::Error as _,
     future::ready,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message,
-    ReconnectToServer, Request, RequestErrorKind, ServerError, ServerInfo,
-};
-use bytes::Bytes;
+use async_nats::{ConnectError, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerInfo};
 use herald_types::with_causes;
 use rand::seq::SliceRandom as _;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    super::engine::{EngineError, Source},
+    super::engine::EngineError,
+    session::{Events, Patience, Session},
     target::{Login, Target},
 };
 
@@ -47,50 +41,10 @@ const WAITING_MAX: usize = 4 * super::follow::MESSAGES_ASKED;
 pub(super) struct Link {
     pub(super) target: Target,
     /// In the order in which they are tried: one that has failed goes to the end.
-    servers: Mutex<Vec<String>>,
+    pub(super) servers: Mutex<Vec<String>>,
+    patience: Arc<Patience>,
     // Asynchronous, because it is held while one is made, so that all who ask meanwhile get the same.
-    session: tokio::sync::Mutex<Option<Arc<Session>>>,
-}
-
-/// One connection, from its beginning to its end.
-pub(super) struct Session {
-    pub(super) client: Client,
-    pub(super) info: ServerInfo,
-    /// Whether what is checked once for each connection has been found good.
-    pub(super) is_checked: AtomicBool,
-    state: watch::Receiver<State>,
-}
-
-/// What the library reports of a connection.
-#[derive(Clone, Debug, Default)]
-struct State {
-    has_ended: bool,
-    /// The server is about to go: nothing new is begun with it.
-    is_leaving: bool,
-    /// How often the server said that something is not permitted, and the last time's text.
-    denials: u64,
-    denied: String,
-}
-
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AskError {
-    /// Nobody listens there: it went nowhere.
-    #[error("nobody listens on {0}")]
-    NoResponders(String),
-    /// The server did not take it.
-    #[error("the server did not take it: {0}")]
-    Denied(String),
-    /// It is too large for the server, and was not sent.
-    #[error("it was not sent")]
-    NotSent(#[source] Source),
-    /// It may have arrived.
-    #[error("no answer from {subject}")]
-    Lost {
-        subject: String,
-        #[source]
-        source: Source,
-    },
+    pub(super) session: tokio::sync::Mutex<Option<Arc<Session>>>,
 }
 
 impl Link {
@@ -98,7 +52,12 @@ impl Link {
         // Replicas begin with different servers.
         let mut servers = target.servers.clone();
         servers.shuffle(&mut rand::rng());
-        Self { target, servers: Mutex::new(servers), session: tokio::sync::Mutex::default() }
+        Self {
+            target,
+            servers: Mutex::new(servers),
+            patience: Arc::default(),
+            session: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The connection, made now if there is none.
@@ -108,7 +67,9 @@ impl Link {
         if let Some(session) = kept.as_ref().filter(|session| session.is_usable()) {
             return Ok(Arc::clone(session));
         }
-        *kept = None;
+        if let Some(session) = kept.take() {
+            self.put_last(&session.server);
+        }
         let session = timeout_at(deadline, self.connect()).await.map_err(late)??;
         Ok(Arc::clone(kept.insert(Arc::new(session))))
     }
@@ -143,17 +104,19 @@ impl Link {
     }
 
     async fn connect_to(&self, server: &str) -> Result<Session, EngineError> {
-        let (sender, state) = watch::channel(State::default());
+        let events = Events::default();
+        let heard = events.clone();
         let options = self.options().await?.event_callback(move |event| {
-            note(&sender, &event);
+            heard.note(&event);
             ready(())
         });
-        let client = options.connect(server).await.map_err(|error| self.failed(server, error))?;
+        let client = options.connect(server).await.map_err(|error| self.failed(server, &error))?;
         let info = client.server_info();
         tracing::info!(server = %server, name = %info.server_name, version = %info.version, "connected to NATS");
         self.add_discovered(&info);
         check(&info)?;
-        Ok(Session { client, info, is_checked: AtomicBool::new(false), state })
+        let patience = Arc::clone(&self.patience);
+        Ok(Session::new(server.to_owned(), client, events, patience))
     }
 
     async fn options(&self) -> Result<ConnectOptions, EngineError> {
@@ -193,7 +156,7 @@ impl Link {
         })
     }
 
-    fn failed(&self, server: &str, error: ConnectError) -> EngineError {
+    fn failed(&self, server: &str, error: &ConnectError) -> EngineError {
         match error.kind() {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                 let who = match &self.target.login {
@@ -204,8 +167,8 @@ impl Link {
                 };
                 EngineError::Unfit(format!("{server} does not let Herald in ({who}): {error}"))
             }
-            _ if is_about_tls(&error) => {
-                EngineError::Unfit(format!("{server} and Herald can not agree on TLS: {}", error))
+            _ if is_about_tls(error) => {
+                EngineError::Unfit(format!("{server} and Herald can not agree on TLS: {error}"))
             }
             // As text, which has the causes in it already.
             _ => EngineError::Away(error.to_string().into()),
@@ -226,7 +189,7 @@ impl Link {
 }
 
 /// What a server must be able to do.
-fn check(info: &ServerInfo) -> Result<(), EngineError> {
+pub(super) fn check(info: &ServerInfo) -> Result<(), EngineError> {
     let mut parts = info.version.split(['.', '-']).map_while(|part| part.parse::<u64>().ok());
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if version < VERSION_MIN {
@@ -257,94 +220,4 @@ fn is_about_tls(error: &ConnectError) -> bool {
         next = error.source();
     }
     error.kind() == ConnectErrorKind::Tls
-}
-
-/// Keeps what the library reports, and says it once.
-fn note(state: &watch::Sender<State>, event: &Event) {
-    match event {
-        Event::Disconnected | Event::Closed => {
-            let was_open = state.send_if_modified(|s| !std::mem::replace(&mut s.has_ended, true));
-            // Closed by us, it is nobody's news.
-            if was_open && *event == Event::Disconnected && !state.is_closed() {
-                tracing::warn!("lost the connection to NATS");
-            }
-        }
-        Event::LameDuckMode => {
-            tracing::info!("the NATS server is about to stop, will use another one");
-            state.send_modify(|state| state.is_leaving = true);
-        }
-        Event::ServerError(ServerError::Other(text)) if text.contains("ermissions") => {
-            state.send_modify(|state| {
-                state.denials += 1;
-                state.denied.clone_from(text);
-            });
-        }
-        Event::ServerError(error) => tracing::warn!(%error, "the NATS server complains"),
-        Event::SlowConsumer(_) => tracing::warn!("messages from NATS were not taken in time"),
-        Event::Connected | Event::Draining | Event::ClientError(_) => {}
-    }
-}
-
-/// What the server says about a question that it does not permit; `None` when the connection ends.
-async fn denied(mut state: watch::Receiver<State>, before: u64, subject: &str) -> Option<String> {
-    // It names the subject; whatever else is denied meanwhile was somebody else's question.
-    let subject = format!("\"{subject}\"");
-    let is_told = |s: &State| s.has_ended || (s.denials > before && s.denied.contains(&subject));
-    let state = state.wait_for(is_told).await.ok()?;
-    (!state.has_ended).then(|| state.denied.clone())
-}
-
-impl Session {
-    fn is_usable(&self) -> bool {
-        let state = self.state.borrow();
-        !state.has_ended && !state.is_leaving
-    }
-
-    /// Returns when the connection is lost.
-    pub(super) async fn ended(&self) {
-        // An error means that the library has let go of it.
-        let _ = self.state.clone().wait_for(|state| state.has_ended).await;
-    }
-
-    /// Sends a question and waits for its answer.
-    pub(super) async fn ask(
-        &self,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> Result<Message, AskError> {
-        let before = self.state.borrow().denials;
-        let wait = deadline.saturating_duration_since(Instant::now());
-        let mut request = Request::new().payload(payload).timeout(Some(wait));
-        if let Some(headers) = headers {
-            request = request.headers(headers);
-        }
-        let lost = |source: Source| AskError::Lost { subject: subject.to_owned(), source };
-        // Biased: an answer that is there counts, whatever happened right behind it.
-        let answer = tokio::select! {
-            biased;
-            // With a time-out of its own: the library's begins only when the question is on its way.
-            answer = timeout_at(deadline, self.client.send_request(subject.to_owned(), request)) => answer,
-            denied = denied(self.state.clone(), before, subject) => {
-                return Err(denied.map_or_else(
-                    || lost("the connection was lost".into()),
-                    AskError::Denied,
-                ));
-            }
-        };
-        match answer {
-            Ok(Ok(message)) => Ok(message),
-            Ok(Err(error)) => Err(match error.kind() {
-                RequestErrorKind::NoResponders => AskError::NoResponders(subject.to_owned()),
-                RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
-                    AskError::NotSent(error.to_string().into())
-                }
-                RequestErrorKind::TimedOut | RequestErrorKind::Other => {
-                    lost(error.to_string().into())
-                }
-            }),
-            Err(elapsed) => Err(lost(elapsed.into())),
-        }
-    }
 }

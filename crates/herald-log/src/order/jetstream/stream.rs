@@ -146,6 +146,15 @@ pub(super) fn is_led(info: &Value) -> bool {
     heard.count() + 1 > others.len().div_ceil(2)
 }
 
+/// Whether a server has what the stream's leader has: one that was away catches up first.
+pub(super) fn is_current(info: &Value, server: &str) -> bool {
+    let others = info["cluster"]["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+    others.iter().all(|other| {
+        let is_behind = other["current"] == false || other["offline"] == true;
+        other["name"] != server || !is_behind
+    })
+}
+
 /// One setting, and how it must be.
 struct Rule {
     key: &'static str,
@@ -424,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_without_a_majority_is_not_believed() {
+    fn a_leader_without_a_majority_is_not_believed_and_who_is_behind_not_followed() {
         let led = |silent_ms: &[u64]| {
             let others: Vec<Value> =
                 silent_ms.iter().map(|ms| json!({"active": ms * 1_000_000})).collect();
@@ -434,6 +443,15 @@ mod tests {
         assert!(led(&[0, 1000]) && led(&[3500, 9000]) && !led(&[3501, 3501]));
         assert!(led(&[10, 10, 9000, 9000]) && !led(&[10, 9000, 9000, 9000]));
         assert!(!led(&[9000]), "of two, both are needed");
+        let replicas = json!({"cluster": {"leader": "n1", "replicas": [
+            {"name": "n2", "current": true}, {"name": "n3", "current": false}, {"name": "n4", "offline": true},
+        ]}});
+        for (server, current) in
+            [("n1", true), ("n2", true), ("n3", false), ("n4", false), ("", true)]
+        {
+            assert_eq!(is_current(&replicas, server), current, "{server}");
+        }
+        assert!(is_current(&json!({}), ""));
         let offline = json!({"active": 1, "offline": true});
         assert!(!is_led(&json!({"cluster": {"replicas": [offline, offline]}})));
     }

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::link::Session;
+use super::session::Session;
 
 /// Every server of the cluster answers this, if the account may ask.
 const QUESTION: &str = "$SYS.REQ.SERVER.PING.JSZ";
@@ -55,8 +55,8 @@ async fn ask(session: &Session) -> Vec<Server> {
         }
         let Ok(answer) = serde_json::from_slice::<Value>(&answer.payload) else { continue };
         let config = &answer["data"]["config"];
-        // A server without JetStream says nothing of it.
-        if config.is_object() {
+        // A server without JetStream, or whose disk has ended it, says nothing of it.
+        if config["store_dir"].is_string() {
             found.push(Server {
                 name: answer["server"]["name"].as_str().unwrap_or("?").to_owned(),
                 is_always: config["sync_always"] == true,

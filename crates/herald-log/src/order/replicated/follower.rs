@@ -235,7 +235,7 @@ impl<E: Engine> Follower<E> {
                     );
                 }
                 Err(panic) => {
-                    tracing::error!(error = with_causes(&panic), "noting the term failed")
+                    tracing::error!(error = with_causes(&panic), "noting the term failed");
                 }
             }
         }

@@ -267,8 +267,6 @@ impl SimEngine {
 impl Engine for SimEngine {
     type Follow = SimFollow;
 
-    const NAME: &'static str = "simulated";
-
     fn address(&self) -> String {
         "simulated".into()
     }
