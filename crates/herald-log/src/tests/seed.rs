@@ -202,8 +202,6 @@ enum Kill {
 impl Engine for Killed {
     type Follow = MemoryFollow;
 
-    const NAME: &'static str = "killed";
-
     fn address(&self) -> String {
         self.engine.address()
     }

@@ -122,7 +122,7 @@ async fn what_goes_missing_or_is_not_what_was_stored_breaks_a_follower() {
 
 #[tokio::test]
 async fn the_oldest_are_forgotten_as_far_as_they_may_but_never_the_newest() {
-    let (cluster, engine) = made().await;
+    let (_cluster, engine) = made().await;
     let what = |trim_point, before_ms| Forgettable { trim_point, before_ms };
     engine.forget(what(u64::MAX >> 1, u64::MAX >> 1)).await.unwrap();
     fill(&engine, 10).await;
