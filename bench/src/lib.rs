@@ -8,6 +8,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod bare;
+pub mod cluster;
 pub mod fill;
 pub mod growth;
 pub mod load;

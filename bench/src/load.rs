@@ -108,11 +108,22 @@ impl Load {
     /// # Errors
     /// When a connection cannot be made.
     pub fn new(address: SocketAddr, lanes: usize) -> anyhow::Result<Self> {
+        Self::over(&[address], lanes)
+    }
+
+    /// So many connections to each of several servers: the first server's come first.
+    ///
+    /// # Errors
+    /// When a connection cannot be made.
+    pub fn over(addresses: &[SocketAddr], lanes: usize) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let mut load =
             Self { poll, lanes: Vec::new(), readers: Vec::new(), buffer: vec![0; READ_BYTES] };
-        for number in 0..lanes {
-            load.lanes.push(Lane::connect(address, load.poll.registry(), Token(number))?);
+        for address in addresses {
+            for _ in 0..lanes {
+                let token = Token(load.lanes.len());
+                load.lanes.push(Lane::connect(*address, load.poll.registry(), token)?);
+            }
         }
         Ok(load)
     }

@@ -10,10 +10,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use herald_bench::{
+    cluster::Kind,
     growth::TABLES,
     measure::{Figure, median},
     report,
-    rows::{Bench, ROWS, Row, Size},
+    rows::{Bench, CLUSTER_ROWS, ROWS, Row, Size},
     server::Places,
 };
 use serde_json::{Value, json};
@@ -27,8 +28,14 @@ struct Args {
     /// Once through most rows with next to nothing, to see that the measuring works
     #[arg(long, hide = true)]
     smoke: bool,
-    /// Measure only this row (1 to 19); may be given more than once
-    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=19))]
+    /// Measure what a cluster costs instead: rows 20 to 25
+    #[arg(long)]
+    cluster: bool,
+    /// Of --cluster, only on this engine
+    #[arg(long, requires = "cluster")]
+    engine: Option<Kind>,
+    /// Measure only this row (1 to 25); may be given more than once
+    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=25))]
     only: Vec<u32>,
     /// Also measure how cost grows: tables on stdout, plots in this directory
     #[arg(long, value_name = "DIR")]
@@ -56,13 +63,22 @@ fn main() -> anyhow::Result<ExitCode> {
         (false, true) => Size::QUICK,
         (false, false) => Size::FULL,
     };
-    let bench = Bench { places, size };
+    let engines = match (args.engine, args.smoke) {
+        (Some(engine), _) => vec![engine],
+        (None, true) => vec![Kind::Nats],
+        (None, false) => vec![Kind::Nats, Kind::Postgres],
+    };
+    let bench = Bench { places, size, engines };
+    let rows = if args.cluster { CLUSTER_ROWS } else { ROWS };
     // Growth alone where no row is asked for beside it.
     let all = args.only.is_empty() && args.growth.is_none();
     let chosen =
         |row: &&Row| (all || args.only.contains(&row.number)) && (row.is_smoked || !args.smoke);
+    if args.only.iter().any(|only| rows.iter().all(|row| row.number != *only)) {
+        bail!("rows 1 to 19 are measured without --cluster, and 20 to 25 with it");
+    }
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
-    for row in ROWS.iter().filter(chosen) {
+    for row in rows.iter().filter(chosen) {
         let began = Instant::now();
         eprintln!("row {}: {}", row.number, row.name);
         match (row.measure)(&bench) {

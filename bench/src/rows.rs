@@ -1,6 +1,7 @@
 //! The rows of the table, and what they share.
 
 pub(crate) mod appends;
+mod cluster;
 mod hostile;
 mod live;
 pub(crate) mod polls;
@@ -10,7 +11,7 @@ mod upkeep;
 
 use std::time::Duration;
 
-use crate::{measure::Figure, server::Places};
+use crate::{cluster::Kind, measure::Figure, server::Places};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,10 @@ pub struct Size {
     pub live: usize,
     /// Notifications of a replay.
     pub replayed: u64,
+    /// Nodes of an engine.
+    pub nodes: usize,
+    /// How long replicas append against each other.
+    pub contention: Duration,
 }
 
 impl Size {
@@ -41,6 +46,8 @@ impl Size {
         streams: 10_000,
         live: 1000,
         replayed: 1_000_000,
+        nodes: 3,
+        contention: Duration::from_secs(30),
     };
     /// A few minutes for all rows: less is stored, and windows are shorter.
     pub const QUICK: Self = Self {
@@ -51,6 +58,8 @@ impl Size {
         streams: 2_000,
         live: 1000,
         replayed: 1_000_000,
+        nodes: 3,
+        contention: Duration::from_secs(10),
     };
     /// Whether the measuring works: no figure of it says anything.
     pub const SMOKE: Self = Self {
@@ -61,6 +70,8 @@ impl Size {
         streams: 200,
         live: 100,
         replayed: 20_000,
+        nodes: 1,
+        contention: Duration::from_secs(1),
     };
 }
 
@@ -84,6 +95,8 @@ pub struct Bench {
     pub places: Places,
     /// How much is measured.
     pub size: Size,
+    /// The engines of the rows of a cluster.
+    pub engines: Vec<Kind>,
 }
 
 /// One row of the table.
@@ -198,5 +211,40 @@ pub const ROWS: &[Row] = &[
         is_smoked: true,
         name: "a poller beside hostile connections",
         measure: hostile::beside_hostile,
+    },
+];
+
+/// The rows of a cluster, each on every engine that is asked for.
+pub const CLUSTER_ROWS: &[Row] = &[
+    Row {
+        number: 20,
+        is_smoked: true,
+        name: "appends on an engine, one draft a request",
+        measure: cluster::single,
+    },
+    Row {
+        number: 21,
+        is_smoked: true,
+        name: "appends on an engine, 1000 drafts a request",
+        measure: cluster::large,
+    },
+    Row {
+        number: 22,
+        is_smoked: true,
+        name: "from an append on one replica to its event on another",
+        measure: cluster::events,
+    },
+    Row { number: 23, is_smoked: true, name: "open streams by replica", measure: cluster::streams },
+    Row {
+        number: 24,
+        is_smoked: true,
+        name: "live events from one replica and from three",
+        measure: cluster::fan_out,
+    },
+    Row {
+        number: 25,
+        is_smoked: true,
+        name: "one, two and three replicas that append flat out",
+        measure: cluster::contention,
     },
 ];

@@ -60,10 +60,22 @@ pub fn own_cpu_seconds() -> anyhow::Result<f64> {
 }
 
 /// Two fields of `/proc/…/stat` that follow each other: time in user and in kernel mode.
-fn seconds_in(stat: &str, field: usize) -> anyhow::Result<f64> {
+pub(crate) fn seconds_in(stat: &str, field: usize) -> anyhow::Result<f64> {
     let fields = stat.rsplit_once(") ").context("no fields")?.1;
     let ticks = fields.split_whitespace().skip(field).take(2);
     Ok(ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+}
+
+/// The number behind a name in a file of `/proc`.
+fn number_in(text: &str, name: &str) -> anyhow::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.with_context(|| format!("no {name}"))
+}
+
+/// The proportional set size of a process, in bytes.
+pub(crate) fn pss_bytes_of(id: u32) -> anyhow::Result<u64> {
+    Ok(number_in(&fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?, "Pss")? * 1024)
 }
 
 /// Two ports that nobody has at this moment.
@@ -230,10 +242,7 @@ impl Server {
     }
 
     fn proc_number(&self, file: &str, name: &str) -> anyhow::Result<u64> {
-        let text = self.proc(file)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.with_context(|| format!("no {name} in {file}"))
+        number_in(&self.proc(file)?, name)
     }
 
     /// Its proportional set size, in bytes.

@@ -12,8 +12,14 @@ pub(crate) struct Args {
     /// Fewer and shorter rounds, less stored: a few minutes for all rows
     #[arg(long)]
     quick: bool,
-    /// Measure only this row (1 to 19); may be given more than once
-    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=19))]
+    /// Measure what a cluster costs instead, on real engines of three nodes: rows 20 to 25
+    #[arg(long, conflicts_with = "growth")]
+    cluster: bool,
+    /// Of --cluster, only on this engine: nats or postgres
+    #[arg(long, requires = "cluster")]
+    engine: Option<String>,
+    /// Measure only this row (1 to 19, and of --cluster 20 to 25); may be given more than once
+    #[arg(long, value_name = "ROW", value_parser = clap::value_parser!(u32).range(1..=25))]
     only: Vec<u32>,
     /// Measure how cost grows too, and draw the plots in docs/performance; without --only nothing else is measured
     #[arg(long)]
@@ -28,7 +34,14 @@ pub(crate) fn all(args: &Args) -> anyhow::Result<()> {
     run(&mut cargo("build --release --quiet --locked --package herald"))?;
     run(&mut bench("build --release --quiet --locked"))?;
     let mut measure = program("release")?;
-    measure.arg("--json").arg(root().join("target/bench/results.json"));
+    let results = if args.cluster { "results-cluster.json" } else { "results.json" };
+    measure.arg("--json").arg(root().join("target/bench").join(results));
+    if args.cluster {
+        measure.arg("--cluster");
+    }
+    if let Some(engine) = &args.engine {
+        measure.arg("--engine").arg(engine);
+    }
     if args.quick {
         measure.arg("--quick");
     }
@@ -45,12 +58,13 @@ pub(crate) fn all(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The measuring's own tests, and most rows once with next to nothing: no figure of it says anything, but every answer and
-/// every event is checked.
+/// every event is checked; those of a cluster on one node of NATS.
 pub(crate) fn smoke() -> anyhow::Result<()> {
     run(&mut cargo("test --no-run --quiet --workspace --locked"))?;
     run(&mut bench("test --quiet --locked"))?;
     run(&mut bench("build --quiet --locked"))?;
-    run(program("debug")?.arg("--smoke"))
+    run(program("debug")?.arg("--smoke"))?;
+    run(program("debug")?.args(["--smoke", "--cluster"]))
 }
 
 /// A task of the workspace that measures.

@@ -26,7 +26,7 @@ const RECORD_BYTES: usize = 400;
 const MIB: u64 = 1 << 20;
 
 /// Appends drafts with new ids.
-struct Appends {
+pub(super) struct Appends {
     drafts: Drafts,
     count: u64,
     next: u64,
@@ -36,7 +36,7 @@ struct Appends {
 }
 
 impl Appends {
-    fn new(count: u64, checks_offsets: bool) -> Self {
+    pub(super) fn new(count: u64, checks_offsets: bool) -> Self {
         Self { drafts: Drafts::default(), count, next: 0, body: Vec::new(), checks_offsets }
     }
 }
