@@ -17,4 +17,5 @@ pub mod plot;
 pub mod report;
 pub mod requests;
 pub mod rows;
+pub mod scaling;
 pub mod server;
