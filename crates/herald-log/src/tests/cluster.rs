@@ -35,8 +35,8 @@ pub(super) async fn reaches(log: &Log, tail: u64) {
 async fn replicas_show_the_same_and_number_without_gap_or_repeat() {
     let engine = MemoryEngine::default();
     let logs = [join(&engine).await, join(&engine.another()).await, join(&engine.another()).await];
-    let appends =
-        (0..300).map(|number| append_one(&logs[number % 3], draft(None, 1 + number as u32 % 4)));
+    let appends = (0..300_u32)
+        .map(|number| append_one(&logs[number as usize % 3], draft(None, 1 + number % 4)));
     let mut offsets: Vec<u64> = join_all(appends)
         .await
         .into_iter()

@@ -127,7 +127,7 @@ async fn a_request_is_all_or_nothing() {
 async fn a_batch_of_the_longest_drafts_is_stored_and_read_back() {
     let here = Here::new();
     let log = here.open().await;
-    let longest = Draft { description: Some("\u{0}".repeat(1024).into()), ..draft(None, 1) };
+    let longest = Draft { description: Some("\u{0}".repeat(1024)), ..draft(None, 1) };
     let told = log.append(vec![longest; 1000], NOW).await.unwrap();
     assert_eq!(told.len(), 1000);
     assert_eq!(offsets_after(&log, Offset::ZERO).await.len(), 1000);

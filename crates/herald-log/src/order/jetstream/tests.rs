@@ -3,7 +3,6 @@
 mod access;
 mod cluster;
 mod following;
-mod measure;
 mod settings;
 mod storm;
 

@@ -325,7 +325,9 @@ impl Engine for SimEngine {
         let count = state.batches[..held].iter().take_while(may_go).count();
         if let Some(retention) = self.log.world.retention {
             let kept_ms = u64::try_from(kept_for(retention).as_millis()).unwrap();
-            for (_, stored_ms) in state.stored.iter().skip(state.forgotten as usize).take(count) {
+            for (_, stored_ms) in
+                state.stored.iter().skip(usize::try_from(state.forgotten).unwrap()).take(count)
+            {
                 assert!(time_ms >= stored_ms + kept_ms, "the engine is told to forget too early");
             }
         }

@@ -59,10 +59,6 @@ async fn follow_all(
     }
 }
 
-async fn has_all(engine: &Jetstream, count: usize) -> bool {
-    matches!(engine.look().await, Ok(Some(look)) if look.newest.0 == count as u64)
-}
-
 async fn append_all_the_time(
     shared: &Shared,
     engine: &Jetstream,
