@@ -40,6 +40,10 @@ impl Failure {
         self.is_rolled_back
     }
 
+    pub(super) fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+
     /// Whether nothing happened, and it is not worth trying again at once.
     pub(super) fn is_refusal(&self) -> bool {
         self.is_rolled_back
@@ -59,8 +63,7 @@ impl Failure {
             })
     }
 
-    /// As the answer of an engine that was asked something. `lasting` says what somebody must do about a failure that
-    /// stays; the others are those of a server that is away.
+    /// As the answer of an engine that was asked something: what stays must be mended, all else may pass.
     pub(super) fn into_engine_error(self, whose: &str) -> EngineError {
         if self.is_lasting {
             EngineError::Unfit(format!("{whose}: {}", self.text))

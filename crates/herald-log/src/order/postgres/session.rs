@@ -35,7 +35,7 @@ use super::{
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 /// How much longer the others may take once one of them has said that it is: an old primary that nobody has stopped says
 /// so as well, and the newer one is to win.
-const OTHERS_WAIT: Duration = Duration::from_millis(250);
+const OTHERS_WAIT: Duration = Duration::from_millis(500);
 /// How long a connection is read on for that nobody needs any more, so that the server is told of its end.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// How long a barrier may wait for the standbys.
@@ -148,7 +148,7 @@ impl Door {
             self.servers.each.iter().map(|server| self.open_one(server)).collect();
         let mut until = Instant::now() + OPEN_WAIT;
         let mut best: Option<Session> = None;
-        let mut why = None;
+        let mut refusals = Vec::new();
         while let Ok(Some(tried)) = timeout_at(until, tries.next()).await {
             match tried {
                 Ok(session) => {
@@ -157,20 +157,39 @@ impl Door {
                         best = Some(session);
                     }
                 }
-                // One that must be mended says more than one that is away.
-                Err(error @ EngineError::Unfit(_)) => why = Some(error),
-                Err(error) => why = why.or(Some(error)),
+                Err(refusal) => refusals.push(refusal),
             }
         }
-        let session =
-            best.ok_or_else(|| why.unwrap_or_else(|| Failure::new("no server answers").into()))?;
+        let session = best.ok_or_else(|| self.why_none(refusals))?;
         self.newest_term.fetch_max(session.term, Ordering::Relaxed);
         Ok(session)
     }
 
-    async fn open_one(&self, config: &Config) -> Result<Session, EngineError> {
+    /// Why there is no primary. A server that must be mended says most; but as long as one has not said what it is, that
+    /// may be the primary, and worth waiting for.
+    fn why_none(&self, mut refusals: Vec<Refusal>) -> EngineError {
+        let have_all_answered = refusals.len() == self.servers.each.len()
+            && !refusals.iter().any(|refusal| matches!(refusal, Refusal::Silent(_)));
+        refusals.sort_by_key(|refusal| match refusal {
+            Refusal::Unfit(_) => 0,
+            Refusal::Silent(_) => 1,
+            Refusal::NotPrimary(_) => 2,
+        });
+        match refusals.into_iter().next() {
+            Some(Refusal::Unfit(text)) if have_all_answered => EngineError::Unfit(text),
+            Some(Refusal::Unfit(text) | Refusal::Silent(text) | Refusal::NotPrimary(text)) => {
+                EngineError::Away(text.into())
+            }
+            None => EngineError::Away("no server answers".into()),
+        }
+    }
+
+    async fn open_one(&self, config: &Config) -> Result<Session, Refusal> {
         let server = label(config);
-        let bad = |failure: Failure| failure.into_engine_error(&server);
+        let bad = |failure: Failure| {
+            let text = format!("{server}: {failure}");
+            if failure.is_lasting() { Refusal::Unfit(text) } else { Refusal::Silent(text) }
+        };
         let (client, connection) =
             config.connect(self.servers.tls.clone()).await.map_err(|error| bad(error.into()))?;
         let (hears, heard) = watch::channel(Heard::default());
@@ -190,7 +209,7 @@ impl Door {
         let Greeted { version, is_read_only, term } =
             said.ok_or_else(|| bad(Failure::new("its answer was not understood")))?;
         if version < VERSION_MIN {
-            return Err(EngineError::Unfit(format!(
+            return Err(Refusal::Unfit(format!(
                 "{server} is PostgreSQL {}, and Herald needs 13 or newer",
                 version / 10_000
             )));
@@ -199,10 +218,20 @@ impl Door {
             Some(term) if !is_read_only => {
                 Ok(Session { client, heard, term, server, _alive: alive })
             }
-            Some(_) => Err(bad(Failure::new("it is set to be read only"))),
-            None => Err(bad(Failure::new("it is a standby"))),
+            Some(_) => Err(Refusal::NotPrimary(format!("{server} is set to be read only"))),
+            None => Err(Refusal::NotPrimary(format!("{server} is a standby"))),
         }
     }
+}
+
+/// Why there is no session with a server; each with a text that names it.
+enum Refusal {
+    /// It answers, and something must be mended.
+    Unfit(String),
+    /// It answers, and is not the primary.
+    NotPrimary(String),
+    /// What it is is not known.
+    Silent(String),
 }
 
 fn label(config: &Config) -> String {

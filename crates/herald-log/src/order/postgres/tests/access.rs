@@ -49,6 +49,10 @@ async fn what_a_role_lacks_is_said_by_name() {
     let lesser = || engine(&url);
     let text = unfit(lesser().look().await);
     assert!(text.contains("role \"lesser\" does not exist"), "{text}");
+    // Not as long as another one does not answer: that may be the primary.
+    let silent = url.replace("/herald", ",127.0.0.1:1/herald");
+    let Err(EngineError::Away(source)) = engine(&silent).look().await else { panic!("{silent}") };
+    assert!(source.to_string().contains("role \"lesser\" does not exist"), "{source}");
     sql(&cluster, "CREATE ROLE lesser LOGIN").await;
     assert_eq!(lesser().look().await.unwrap(), None);
     let text = unfit(lesser().create(&identity(1)).await);
