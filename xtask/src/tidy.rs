@@ -28,6 +28,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         files_are_short(&files),
         links_lead_somewhere(&files),
         locks_name_no_host(&files),
+        products_have_no_planted_bugs(&files),
         threats_are_tested(&files),
         figures::agree(&files),
     ]
@@ -149,6 +150,17 @@ fn locks_name_no_host(files: &[File]) -> Vec<String> {
     hosted.map(|file| format!("{}: names a registry's host (`resolved`)", file.name)).collect()
 }
 
+/// The feature is asked for on a command line and nowhere else.
+fn products_have_no_planted_bugs(files: &[File]) -> Vec<String> {
+    let manifests = files.iter().filter(|file| file.name.ends_with("Cargo.toml"));
+    let asks = |line: &&str| {
+        let line = line.trim_start();
+        line.contains("planted-bugs") && !line.starts_with("planted-bugs = [")
+    };
+    let asking = manifests.filter(|manifest| manifest.text.lines().any(|line| asks(&line)));
+    asking.map(|file| format!("{}: asks for planted bugs", file.name)).collect()
+}
+
 /// docs/security.md says of each threat which test shows that it is stopped; a test that was renamed or left out must not
 /// leave its name there.
 fn threats_are_tested(files: &[File]) -> Vec<String> {
@@ -192,6 +204,19 @@ mod tests {
         assert_eq!(metrics_are_explained(&[source, page("`herald_polls_total`")]).len(), 1);
         let source = file("crates/x/src/a.rs", r#"counter!("herald_polls")"#);
         assert!(metrics_are_explained(&[source, page("| `herald_polls` | …")]).is_empty());
+    }
+
+    #[test]
+    fn planted_bugs_may_be_forwarded_and_not_asked_for() {
+        let manifest = |text| file("crates/x/Cargo.toml", text);
+        let forwarded = "[features]\nplanted-bugs = [\"herald-log/planted-bugs\"]";
+        assert!(products_have_no_planted_bugs(&[manifest(forwarded)]).is_empty());
+        for asked in [
+            "default = [\"planted-bugs\"]",
+            "herald-log = { workspace = true, features = [\"planted-bugs\"] }",
+        ] {
+            assert_eq!(products_have_no_planted_bugs(&[manifest(asked)]).len(), 1);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod meters;
 mod order;
 mod page;
+mod planted;
 mod retention;
 mod seed;
 mod sequencer;

@@ -19,6 +19,7 @@ use crate::{
     frame::{Batch, FRAME_BYTES_MAX, Frame, HEADER_BYTES, Prepared},
     meters::BatchMeters,
     order::{Order, OrderError, condition::Shared},
+    planted::{Bug, is_planted},
     surroundings,
     view::{View, receivers_of, recent::Recent, segment::Marks},
     watch::Watches,
@@ -376,7 +377,11 @@ fn must_look_again(request: &Request, view: &View, recent: &Recent) -> bool {
     let tail = request.seen.tail();
     let went =
         request.oldest_duplicate.is_some_and(|offset| offset.get() <= recent.marks.trim_point);
-    let came = || recent.marks.tail() > tail && view.came_since(tail, &request.records);
+    let came = || {
+        !is_planted(Bug::ConflictIsNotLookedAt)
+            && recent.marks.tail() > tail
+            && view.came_since(tail, &request.records)
+    };
     went || !recent.covers(tail) || came()
 }
 

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     frame::{Batch, Frame, Header, link},
+    planted::{Bug, is_planted},
     surroundings,
     view::{View, receivers_of},
     watch::Watches,
@@ -156,6 +157,9 @@ impl<E: Engine> Replicated<E> {
                     if self.newest < position {
                         self.add_stored(entry).await;
                     }
+                    return Outcome::Stored;
+                }
+                Err(AppendFailure::Conflict) if is_planted(Bug::ConflictIsSuccess) => {
                     return Outcome::Stored;
                 }
                 Err(AppendFailure::Conflict) => is_taken = true,
@@ -464,6 +468,9 @@ impl<E: Engine> Order for Replicated<E> {
             tail: frame.header.next_offset() - 1,
             time_ms: frame.header.time_ms,
         };
+        if is_planted(Bug::TailMovesFirst) {
+            self.add_stored(&entry).await;
+        }
         match self.store(&entry, began + APPEND_WAIT, false).await {
             Outcome::Stored if self.backlog.is_empty() && !self.view.is_poisoned() => {
                 self.turns.won(began.elapsed(), Instant::now());
@@ -477,6 +484,9 @@ impl<E: Engine> Order for Replicated<E> {
             Outcome::GivenUp { may_appear: false } => {
                 self.shared.set_out();
                 Err(self.obstacle().unwrap_or(OrderError::Away))
+            }
+            Outcome::GivenUp { may_appear: true } if is_planted(Bug::UnknownIsRefused) => {
+                Err(OrderError::Away)
             }
             Outcome::GivenUp { may_appear: true } => {
                 self.unsettled = Some(entry);

@@ -27,11 +27,16 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinHandle, time::Instant};
 
 use self::judge::Judge;
-use crate::{Log, surroundings::simulated::Simulated};
+use crate::{
+    Log,
+    planted::{Bug, simulated::plant},
+    surroundings::simulated::Simulated,
+};
 
 mod clients;
 mod engine;
 mod judge;
+mod mischief;
 mod replica;
 mod weather;
 
@@ -42,12 +47,32 @@ const SEEDS: u64 = 2000;
 
 #[test]
 fn whatever_happens_the_promises_are_kept() {
-    let seeds = match setting(ALONE) {
-        Some(seed) => seed..seed + 1,
-        None => 0..setting("HERALD_SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         run(seed, weather::live);
+    }
+}
+
+#[test]
+fn what_an_engine_takes_back_is_noticed_and_nothing_else_is_shown() {
+    for seed in seeds(SEEDS / 10) {
+        run(seed, mischief::live);
+    }
+}
+
+/// How many seeds may go by before a planted bug is found.
+const SEEDS_PER_BUG: u64 = 300;
+
+#[test]
+fn planted_bugs_are_found() {
+    for (bug, name) in Bug::ALL {
+        plant(Some(bug));
+        let found = (0..SEEDS_PER_BUG).find_map(|seed| {
+            let (_, panic) = attempt(seed, weather::live).err()?;
+            Some((seed, panic.downcast_ref::<String>().cloned().unwrap_or_default()))
+        });
+        plant(None);
+        let (seed, what) = found.unwrap_or_else(|| panic!("{name} is not found"));
+        eprintln!("{name}: seed {seed}: {what}");
     }
 }
 
@@ -61,6 +86,13 @@ fn a_seed_decides_all_that_happens() {
     }
 }
 
+fn seeds(usual: u64) -> Range<u64> {
+    match setting(ALONE) {
+        Some(seed) => seed..seed + 1,
+        None => 0..setting("HERALD_SIM_SEEDS").unwrap_or(usual),
+    }
+}
+
 /// A number from the environment.
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -69,8 +101,8 @@ fn setting(name: &str) -> Option<u64> {
 /// Runs a seed; says what happened in it.
 fn run<F: Future<Output = ()>>(seed: u64, live: impl FnOnce(Arc<World>) -> F) -> Vec<String> {
     attempt(seed, live).unwrap_or_else(|(trace, panic)| {
-        for line in trace {
-            eprintln!("{line}");
+        if setting(ALONE).is_none() {
+            trace.iter().for_each(|line| eprintln!("{line}"));
         }
         eprintln!("seed {seed} failed; {ALONE}={seed} runs it alone");
         resume_unwind(panic)
@@ -90,7 +122,12 @@ fn attempt<F: Future<Output = ()>>(
     let trace = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&trace);
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        runtime.unwrap().block_on(async { live(Arc::new(World::new(seed, told))).await });
+        runtime.unwrap().block_on(async {
+            let world = Arc::new(World::new(seed, told));
+            live(Arc::clone(&world)).await;
+            let broken = world.broken.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(broken.is_empty(), "{broken:?}");
+        });
     }));
     let trace = std::mem::take(&mut *trace.lock().unwrap_or_else(PoisonError::into_inner));
     lived.map_err(|panic| (trace.clone(), panic))?;
@@ -103,29 +140,28 @@ struct World {
     began: Instant,
     trace: Arc<Mutex<Vec<String>>>,
     judge: Mutex<Judge>,
+    broken: Mutex<Vec<&'static str>>,
     retention: Option<Duration>,
-    /// The engine breaks its own promises.
-    is_mischief: bool,
     /// The storm is over: producers stop.
     is_calm: AtomicBool,
+    /// No other seed is run: it is told at once what happens.
+    is_alone: bool,
 }
 
 impl World {
     fn new(seed: u64, trace: Arc<Mutex<Vec<String>>>) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let is_mischief = seed % 8 == 7;
-        let retention = random
-            .random_bool(0.4)
-            .then(|| Duration::from_secs(random.random_range(10..60)))
-            .filter(|_| !is_mischief);
+        let retention =
+            random.random_bool(0.4).then(|| Duration::from_secs(random.random_range(10..60)));
         Self {
             random: Mutex::new(random),
             began: Instant::now(),
             trace,
             judge: Mutex::default(),
+            broken: Mutex::default(),
             retention,
-            is_mischief,
             is_calm: AtomicBool::new(false),
+            is_alone: setting(ALONE).is_some(),
         }
     }
 
@@ -163,7 +199,18 @@ impl World {
 
     fn tell(&self, what: impl FnOnce() -> String) {
         let line = format!("{:>9.3} {}", self.elapsed().as_secs_f64(), what());
+        if self.is_alone {
+            eprintln!("{line}");
+        }
         self.trace.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    /// For tasks whose panic nobody would see.
+    fn check(&self, is_kept: bool, promise: &'static str) {
+        if !is_kept {
+            self.tell(|| promise.into());
+            self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(promise);
+        }
     }
 
     fn is_calm(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::order::{
     Position,
     engine::{
         ANSWER_WAIT, AppendFailure, Engine, EngineError, Entry, Follow, Followed, Forgettable,
-        Identity, Look, Source, kept_for,
+        Identity, Look, Source,
     },
 };
 
@@ -324,11 +324,11 @@ impl Engine for SimEngine {
         let held = state.batches.len().saturating_sub(1);
         let count = state.batches[..held].iter().take_while(may_go).count();
         if let Some(retention) = self.log.world.retention {
-            let kept_ms = u64::try_from(kept_for(retention).as_millis()).unwrap();
-            for (_, stored_ms) in
-                state.stored.iter().skip(usize::try_from(state.forgotten).unwrap()).take(count)
-            {
-                assert!(time_ms >= stored_ms + kept_ms, "the engine is told to forget too early");
+            let kept_ms = u64::try_from(retention.as_millis()).unwrap();
+            let forgotten = usize::try_from(state.forgotten).unwrap();
+            for (_, stored_ms) in state.stored.iter().skip(forgotten).take(count) {
+                let is_old = time_ms >= stored_ms + kept_ms;
+                self.log.world.check(is_old, "the engine is told to forget too early");
             }
         }
         state.batches.drain(..count);
@@ -360,8 +360,9 @@ impl SimFollow {
             .take(most)
             .map(|at| (Position(at), state.at(Position(at)).unwrap().frame.clone()))
             .collect();
-        if state.skips == Some(client) && is_due && batches.len() > 1 {
-            batches.remove(0);
+        if state.skips == Some(client) && is_due {
+            self.next = self.next.next();
+            batches.retain(|(position, _)| *position >= self.next);
             state.skips = None;
         }
         if let Some((_, bytes)) = batches.last_mut()

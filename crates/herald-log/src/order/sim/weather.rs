@@ -26,20 +26,15 @@ const HEALED_WITHIN: Duration = Duration::from_secs(30);
 /// Nothing of before is on its way any more.
 const QUIET: Duration = Duration::from_secs(20);
 
-struct Cluster {
-    world: Arc<World>,
-    engine: Arc<SimLog>,
-    replicas: Vec<Arc<Replica>>,
+pub(super) struct Cluster {
+    pub(super) world: Arc<World>,
+    pub(super) engine: Arc<SimLog>,
+    pub(super) replicas: Vec<Arc<Replica>>,
 }
 
 /// One seed from its beginning to long after the last fault.
 pub(super) async fn live(world: Arc<World>) {
-    let count = world.below(5) + 1;
-    let engine = SimLog::new(&world, count);
-    let replicas: Vec<_> = (0..count)
-        .map(|client| Replica::new(&world, SimEngine { log: Arc::clone(&engine), client }))
-        .collect();
-    let cluster = Cluster { world: Arc::clone(&world), engine, replicas };
+    let cluster = Cluster::new(&world, world.below(5) + 1);
     for replica in &cluster.replicas {
         replica.start();
     }
@@ -72,6 +67,13 @@ pub(super) async fn live(world: Arc<World>) {
 }
 
 impl Cluster {
+    pub(super) fn new(world: &Arc<World>, count: usize) -> Self {
+        let engine = SimLog::new(world, count);
+        let replica = |client| Replica::new(world, SimEngine { log: Arc::clone(&engine), client });
+        let replicas = (0..count).map(replica).collect();
+        Self { world: Arc::clone(world), engine, replicas }
+    }
+
     async fn storm(&self) {
         let world = &self.world;
         let ends_at = Instant::now() + world.millis(5_000..40_000);
@@ -198,7 +200,7 @@ impl Cluster {
     }
 
     /// Waits until every replica is well.
-    async fn heals(&self) {
+    pub(super) async fn heals(&self) {
         let began = Instant::now();
         loop {
             self.supervise().await;
