@@ -132,7 +132,10 @@ impl<E: Engine> Replicated<E> {
                     // Only what follows can tell by whom.
                     return pending().await;
                 }
-                sleep(wait).await;
+                // A wait for nothing would last until the timer's next millisecond.
+                if !wait.is_zero() {
+                    sleep(wait).await;
+                }
                 engine.append(entry).await
             };
             let mut attempt = pin!(attempt);
@@ -473,7 +476,7 @@ impl<E: Engine> Order for Replicated<E> {
         }
         match self.store(&entry, began + APPEND_WAIT, false).await {
             Outcome::Stored if self.backlog.is_empty() && !self.view.is_poisoned() => {
-                self.turns.won(began.elapsed(), Instant::now());
+                self.turns.won(entry.batch_id, began.elapsed(), Instant::now());
                 Ok(frame)
             }
             Outcome::Stored => Err(OrderError::Unknown(io::Error::other(

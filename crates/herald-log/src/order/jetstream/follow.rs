@@ -18,7 +18,7 @@ use futures_util::Stream as _;
 use serde_json::json;
 use tokio::{
     task::coop::unconstrained,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -44,14 +44,19 @@ const HEARTBEAT_WAIT: Duration = Duration::from_secs(2);
 const _: () = assert!(HEARTBEAT_WAIT.as_millis() * 3 <= SILENCE_MAX.as_millis());
 /// A consumer that nobody asks for so long goes by itself.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(30);
+/// A consumer on another server may be made before this one knows the way to it: then it is asked again after a pause, so often.
+const UNHEARD_PAUSE: Duration = Duration::from_millis(50);
+const UNHEARD_MAX: u32 = 20;
 /// Batches that are there are given together, up to so many or so many bytes.
 const JOINED_MAX: usize = 1024;
 const JOINED_BYTES: usize = 8 * 1024 * 1024;
 
-/// The server's words for what is not a message: nothing new, a portion's time is over, a portion or the consumer ends.
+/// The server's words for what is not a message: nothing new, a portion's time is over, a portion or the consumer ends, there
+/// is no consumer.
 const IDLE_HEARTBEAT: u16 = 100;
 const QUESTION_EXPIRED: u16 = 408;
 const QUESTION_ENDED: u16 = 409;
+const NOBODY_LISTENS: u16 = 503;
 
 /// A consumer, and what has come from it.
 pub(crate) struct Follower {
@@ -72,6 +77,8 @@ pub(crate) struct Follower {
     newest: Position,
     /// Whether the first of those that were asked for has come.
     has_begun: bool,
+    /// How often nobody listened before the consumer's first sign of life; `None` since then.
+    unheard: Option<u32>,
     /// What is said the next time.
     failed: Option<EngineError>,
     /// Since when there has been nothing to take, and something was to be expected.
@@ -132,6 +139,7 @@ impl Follower {
             sent: 0,
             newest: Position((from.0 + pending).saturating_sub(1)),
             has_begun: false,
+            unheard: Some(0),
             failed: None,
             waiting_since: None,
         })
@@ -219,6 +227,7 @@ impl Follower {
             )));
         }
         self.sent = place.sent;
+        self.unheard = None;
         self.asked = self.asked.saturating_sub(1);
         self.newest = self.newest.max(Position(place.position.0 + place.pending));
         let (came, next) = (place.position, self.next);
@@ -246,8 +255,16 @@ impl Follower {
                 Some(sent) if sent > self.sent => {
                     Err(broken(format!("{} messages have not come", sent - self.sent)))
                 }
-                _ => Ok(()),
+                _ => {
+                    self.unheard = None;
+                    Ok(())
+                }
             },
+            (NOBODY_LISTENS, _) if self.unheard.is_some_and(|times| times < UNHEARD_MAX) => {
+                self.unheard = self.unheard.map(|times| times + 1);
+                self.asked = self.asked.saturating_sub(MESSAGES_ASKED);
+                Ok(())
+            }
             // A portion has ended before all of it had come.
             (QUESTION_EXPIRED, _)
             | (QUESTION_ENDED, "Message Size Exceeds MaxBytes" | "Batch Completed") => {
@@ -267,6 +284,9 @@ impl Follow for Follower {
             return Err(error);
         }
         if self.asked <= MESSAGES_ASKED {
+            if self.unheard.is_some_and(|times| times > 0) {
+                sleep(UNHEARD_PAUSE).await;
+            }
             timeout(HEARTBEAT_WAIT, self.ask())
                 .await
                 .map_err(|_| away("no question can be sent"))??;

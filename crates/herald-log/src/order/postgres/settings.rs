@@ -282,9 +282,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_url_is_said_without_its_secrets() {
         for (url, said) in [
-            ("postgres://me:sec/ret@a/log", "%2F"),
             ("postgres://me:sec?ret=1@a/log", "not one of"),
-            ("postgres://me:sec#ret@a:b/log", "%2F"),
             ("postgres:///log", "no host"),
             ("postgres://me:secret@a,b/log?hostaddr=10.0.0.1", "as many"),
             ("postgres://me:secret@a/log?sslmode=sometimes", "verify-full"),
@@ -294,7 +292,7 @@ mod tests {
             ("postgres://me@a/log?sslmode=verify-ca&sslrootcert=/not/there", "/not/there"),
             ("postgres://me@a/log?passfile=/not/there", "/not/there"),
         ] {
-            let text = read(url, &no_environment).map(|_| ()).unwrap_err();
+            let text = read(url, &no_environment).map(|_| ()).expect_err(url);
             assert!(text.contains(said), "{url}: {text}");
             assert!(!text.contains("ret"), "{url}: {text}");
         }

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::WHAT_TO_DO;
 use crate::{
+    frame::Frame,
     order::{
         Position,
         condition::Shared,
@@ -170,6 +171,10 @@ impl<E: Engine> Follower<E> {
             let suspicion = match self.engine.look().await? {
                 None => Suspicion::now("the engine has no log any more".to_owned()),
                 Some(look) => match self.suspicion(&look, reached) {
+                    None if self.is_replaced(&look, reached).await => Suspicion::now(format!(
+                        "the engine has another batch at position {reached} than this replica: it has lost what it \
+                             had acknowledged, and went on"
+                    )),
                     None => {
                         self.shared.looked(&look);
                         self.shared.trust();
@@ -180,9 +185,10 @@ impl<E: Engine> Follower<E> {
             };
             looks += 1;
             self.shared.is_mute();
-            if looks == suspicion.looks {
+            // What one doubts may change: then as many looks have been taken, or more.
+            if looks >= suspicion.looks {
                 self.shared.doubt(&format!("{}. {WHAT_TO_DO}", suspicion.what));
-            } else if looks < suspicion.looks {
+            } else {
                 let what = suspicion.what;
                 tracing::warn!(
                     what,
@@ -191,6 +197,21 @@ impl<E: Engine> Follower<E> {
             }
             sleep(SUSPICION_WAIT).await;
         }
+    }
+
+    /// Whether the engine's log ends where the view does, with another batch there. Nothing comes to be followed then that
+    /// would tell.
+    async fn is_replaced(&self, look: &Look, reached: Position) -> bool {
+        let held = self.view.newest_id();
+        let (Some(held), true) = (held, self.view.marks().position == reached) else {
+            return false;
+        };
+        if look.newest != reached || reached == Position(0) {
+            return false;
+        }
+        // One that is not answered is tried with the next look.
+        let Ok(Some(bytes)) = self.engine.read(reached).await else { return false };
+        Frame::decode(bytes, self.identity.salt).is_ok_and(|frame| frame.header.batch_id != held)
     }
 
     fn suspicion(&self, look: &Look, reached: Position) -> Option<Suspicion> {

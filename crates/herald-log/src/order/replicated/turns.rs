@@ -23,6 +23,8 @@ const LONG_WAIT_ONE_IN: u32 = 8;
 const OTHERS_MAX: usize = 64;
 
 pub(crate) struct Turns {
+    /// Which replica this one is; known when it has won.
+    own: Option<u64>,
     /// By what their batch ids begin with: when each of them last won, and whether that was after this replica did.
     others: HashMap<u64, Other>,
     /// What an append takes, smoothed.
@@ -45,19 +47,26 @@ pub(crate) fn replica_of(batch_id: u128) -> u64 {
 impl Turns {
     pub(crate) fn new() -> Self {
         let (append_time, wait_until, is_long) = (Duration::ZERO, None, false);
-        Self { others: HashMap::new(), append_time, wait_until, is_long }
+        Self { own: None, others: HashMap::new(), append_time, wait_until, is_long }
     }
 
-    /// Another replica's batch came.
+    /// A batch came that this replica did not have. It may be its own, where that comes to be followed before the answer
+    /// does: nobody waits for oneself.
     pub(crate) fn other(&mut self, batch_id: u128, now: Instant) {
         let replica = replica_of(batch_id);
+        if self.own == Some(replica) {
+            return;
+        }
         if self.others.len() < OTHERS_MAX || self.others.contains_key(&replica) {
             self.others.insert(replica, Other { won: now, had_turn: true });
         }
     }
 
-    /// A batch of this replica came first; its append took so long.
-    pub(crate) fn won(&mut self, took: Duration, now: Instant) {
+    /// This batch of this replica came first; its append took so long.
+    pub(crate) fn won(&mut self, batch_id: u128, took: Duration, now: Instant) {
+        let own = replica_of(batch_id);
+        self.own = Some(own);
+        self.others.remove(&own);
         self.append_time =
             if self.append_time.is_zero() { took } else { (self.append_time * 7 + took) / 8 };
         self.others.retain(|_, other| now.saturating_duration_since(other.won) < OTHERS_WINDOW);
@@ -87,17 +96,29 @@ impl Turns {
 mod tests {
     use super::*;
 
+    const OWN: u128 = 6 << 64;
     const OTHER: u128 = 7 << 64;
 
     #[tokio::test(start_paused = true)]
     async fn who_is_alone_waits_for_nobody() {
         let mut turns = Turns::new();
-        turns.won(Duration::from_millis(2), Instant::now());
+        turns.won(OWN, Duration::from_millis(2), Instant::now());
         assert_eq!(turns.wait(Instant::now()), None);
         turns.other(OTHER, Instant::now());
         tokio::time::advance(OTHERS_WINDOW).await;
-        turns.won(Duration::from_millis(2), Instant::now());
+        turns.won(OWN, Duration::from_millis(2), Instant::now());
         assert_eq!(turns.wait(Instant::now()), None, "the other one has not been met for a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_alone_does_not_wait_for_itself_when_its_batch_is_followed_before_it_is_answered()
+     {
+        let mut turns = Turns::new();
+        for batch in 1..=3 {
+            turns.other(OWN + batch, Instant::now());
+            turns.won(OWN + batch, Duration::from_millis(2), Instant::now());
+            assert_eq!(turns.wait(Instant::now()), None, "batch {batch}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -107,7 +128,7 @@ mod tests {
         turns.other(OTHER, now);
         let took = Duration::from_millis(2);
         loop {
-            turns.won(took, now);
+            turns.won(OWN, took, now);
             if !turns.is_long {
                 break;
             }
@@ -116,7 +137,7 @@ mod tests {
         assert!(!turns.is_next());
         turns.other(OTHER + 1, now);
         assert!(turns.is_next());
-        turns.won(Duration::from_secs(60), now);
+        turns.won(OWN, Duration::from_secs(60), now);
         assert_eq!(turns.wait(now), Some(now + WAIT_MAX));
         assert_eq!(turns.wait(now + WAIT_MAX), None);
     }
@@ -127,7 +148,7 @@ mod tests {
         let now = Instant::now();
         let long = (0..800).filter(|_| {
             turns.other(OTHER, now);
-            turns.won(Duration::from_millis(2), now);
+            turns.won(OWN, Duration::from_millis(2), now);
             turns.other(OTHER, now);
             !turns.is_next()
         });

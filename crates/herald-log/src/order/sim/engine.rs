@@ -18,7 +18,7 @@ use crate::order::{
     Position,
     engine::{
         ANSWER_WAIT, AppendFailure, Engine, EngineError, Entry, Follow, Followed, Forgettable,
-        Identity, Look, Source,
+        Identity, Look, Source, kept_for,
     },
 };
 
@@ -324,12 +324,9 @@ impl Engine for SimEngine {
         let held = state.batches.len().saturating_sub(1);
         let count = state.batches[..held].iter().take_while(may_go).count();
         if let Some(retention) = self.log.world.retention {
-            let kept_ms = u64::try_from(retention.as_millis()).unwrap();
-            let forgotten = usize::try_from(state.forgotten).unwrap();
-            for (_, stored_ms) in state.stored.iter().skip(forgotten).take(count) {
-                let is_old = time_ms >= stored_ms + kept_ms;
-                self.log.world.check(is_old, "the engine is told to forget too early");
-            }
+            let kept_ms = u64::try_from(kept_for(retention).as_millis()).unwrap();
+            let is_old = what.before_ms + kept_ms <= time_ms;
+            self.log.world.check(is_old, "the engine is told to forget too early");
         }
         state.batches.drain(..count);
         state.forgotten += count as u64;

@@ -180,13 +180,15 @@ impl Replica {
                     let is_plain = leader.0 && leader == leaders();
                     let has_all = !is_plain || tail >= answered;
                     self.world.check(has_all, "a replica is ready without what was answered");
-                    self.slot().log = Some(log);
+                    let mut slot = self.slot();
+                    (slot.log, slot.refused) = (Some(log), None);
                     return;
                 }
                 Err(JoinError::History(what)) => {
                     self.world.tell(|| format!("replica {}: does not join: {what}", self.number));
                     self.slot().refused = Some(what);
-                    return;
+                    // Leaders that came one after another may have looked like it: a supervisor starts it again.
+                    sleep(Duration::from_secs(2)).await;
                 }
                 Err(error) => {
                     self.world.tell(|| format!("replica {}: cannot start: {error}", self.number));

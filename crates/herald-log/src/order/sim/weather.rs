@@ -216,7 +216,7 @@ impl Cluster {
     fn ill(&self, replica: &Replica) -> Option<String> {
         let number = replica.number;
         if let Some(what) = replica.refused() {
-            panic!("replica {number} refuses a log that has lost nothing: {what}");
+            return Some(format!("replica {number} refuses a log that has lost nothing: {what}"));
         }
         let Some(running) = replica.running() else {
             return Some(format!("replica {number} has not joined"));

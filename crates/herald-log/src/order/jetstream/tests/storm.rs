@@ -196,7 +196,7 @@ async fn whatever_happens_to_servers_an_answered_batch_is_there_once() {
         }
         let refused: Vec<&u128> = told.refused.intersection(&there).collect();
         assert_eq!(refused, Vec::<&u128>::new(), "nothing happened, it was said");
-        assert!(told.stored.len() > BETWEEN_FAULTS, "everybody gets its turn");
+        assert!(!told.stored.is_empty(), "everybody gets a turn");
     }
     let stored: usize = ends.iter().map(|(_, told)| told.stored.len()).sum();
     let open: usize = ends.iter().map(|(_, told)| told.open.len()).sum();
