@@ -91,6 +91,10 @@ impl Cluster {
             if replica.running().is_some_and(|running| running.log.is_poisoned()) {
                 replica.end(if self.world.is(0.5) { End::Kill } else { End::PowerCut }).await;
             }
+            if replica.refused().is_some_and(|what| what.contains("a restart builds")) {
+                // It was away for longer than the engine keeps what is trimmed, and says so.
+                replica.end(End::Stop).await;
+            }
             if !replica.is_started() && (self.world.is_calm() || self.world.is(0.5)) {
                 replica.disk().fail(None);
                 replica.start();
