@@ -162,22 +162,27 @@ impl Jetstream {
         {
             tracing::info!(stream = name, setting = "max_age", is = ?kept, needed = ?self.age, "the log's stream keeps batches for longer than it needs to");
         }
-        if let Some(replicas) = mend.few_replicas
-            && self.may_raise()
-        {
-            let raised = stream::with(&config, "num_replicas", json!(stream::REPLICAS));
-            match self.update(session, &raised, deadline).await {
-                Ok(()) => {
-                    tracing::info!(
-                        stream = name,
-                        setting = "num_replicas",
-                        was = replicas,
-                        is = stream::REPLICAS,
-                        "raised a setting of the log's stream"
-                    );
-                }
-                Err(failure) => self.warn_of_replicas(replicas, &failure),
+        match mend.few_replicas {
+            // Up to 2.12 at least, a server alone takes the setting, and does not find the stream when it starts again.
+            Some(replicas) if session.client.server_info().cluster.is_none() => {
+                self.warn_of_replicas(replicas, "the NATS server is alone");
             }
+            Some(replicas) if self.may_raise() => {
+                let raised = stream::with(&config, "num_replicas", json!(stream::REPLICAS));
+                match self.update(session, &raised, deadline).await {
+                    Ok(()) => {
+                        tracing::info!(
+                            stream = name,
+                            setting = "num_replicas",
+                            was = replicas,
+                            is = stream::REPLICAS,
+                            "raised a setting of the log's stream"
+                        );
+                    }
+                    Err(failure) => self.warn_of_replicas(replicas, &failure.to_string()),
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -191,14 +196,14 @@ impl Jetstream {
         may
     }
 
-    fn warn_of_replicas(&self, replicas: u64, failure: &ApiFailure) {
+    fn warn_of_replicas(&self, replicas: u64, reason: &str) {
         if self.is_new("num_replicas") {
             tracing::warn!(
                 stream = self.name(),
                 setting = "num_replicas",
                 is = replicas,
                 needed = stream::REPLICAS,
-                error = %failure,
+                reason,
                 "the log is kept by too few servers to survive the loss of one; they are raised when there are enough"
             );
         }
@@ -318,7 +323,7 @@ impl Engine for Jetstream {
             match failure.number() {
                 Some(code::STREAM_NAME_IN_USE) => return Ok(()),
                 Some(code::NO_PEERS | code::REPLICAS_NOT_SUPPORTED) if replicas > 1 => {
-                    self.warn_of_replicas(1, &failure);
+                    self.warn_of_replicas(1, &failure.to_string());
                     replicas = 1;
                 }
                 _ => return Err(self.not_made(failure)),

@@ -144,5 +144,8 @@ async fn what_servers_show_of_their_syncing_is_said_once() {
         let few = logged.lines_with("survive the loss of one");
         assert_eq!(few.len(), 1, "{few:?}");
         assert!(few[0].contains("num_replicas") && few[0].contains("WARN"), "{few:?}");
+        // It is not asked to keep more, later either: some say yes, and lose the stream when they start again.
+        self::engine(&cluster.url()).look().await.unwrap();
+        assert_eq!(logged.lines_with("the NATS server is alone").len(), 1);
     }
 }
