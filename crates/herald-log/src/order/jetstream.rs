@@ -1,8 +1,10 @@
 //! The log in a stream of NATS JetStream: one subject, one message a batch, its position the message's sequence.
 //!
 //! The condition of an append is `Nats-Expected-Last-Sequence`, which the stream's leader checks against all that it has
-//! passed on to the others, so that a batch may be refused for one that is not yet safe, and in the end is not kept:
-//! a conflict says that nothing of this batch happened, not that there is something to read. The log's own name is a part
+//! passed on to the others, so that a batch may be refused for one that is not yet safe, and in the end is not kept. And
+//! for a moment there may be two who take themselves for the leader, and a batch reaches both: the first answer may be the
+//! old one's conflict, and the new one stores it. So a conflict says nothing for sure, neither that there is something to
+//! read nor that this batch is not it: what stands at its position in the end will tell. The log's own name is a part
 //! of the subject: a stream that was made anew does not listen to what was meant for the old one, whatever their positions.
 
 mod api;
@@ -273,10 +275,6 @@ fn judge(failure: ApiFailure) -> AppendFailure {
         ApiFailure::Said(error) => match error.number {
             code::WRONG_LAST_SEQUENCE => AppendFailure::Conflict,
             number if code::NOTHING_HAPPENED.contains(&number) => {
-                AppendFailure::Refused(error.into())
-            }
-            // Also the answer of one that could not write it down, when others may have.
-            code::STORE_FAILED if error.description.contains("maximum") => {
                 AppendFailure::Refused(error.into())
             }
             _ => AppendFailure::Unknown(error.into()),

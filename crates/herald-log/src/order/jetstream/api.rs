@@ -23,13 +23,10 @@ pub(super) mod code {
     pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;
     pub(crate) const REPLICAS_NOT_SUPPORTED: u64 = 10074;
     pub(crate) const NOT_ENABLED: u64 = 10076;
-    pub(crate) const STORE_FAILED: u64 = 10077;
 
-    /// Answers to a batch that are given before anything is done with it. Not 10023, insufficient resources: one server says
-    /// so when it cannot store what the others have agreed on.
-    pub(crate) const NOTHING_HAPPENED: [u64; 6] = [
-        10002, // the account has no more room
-        10047, // the servers have no more room
+    /// Answers to a batch that are given before anything is done with it, and that every leader of the stream would give. Not
+    /// those about room (10002, 10023, 10047, 10077): one server has none when another has, and for a moment both may lead.
+    pub(crate) const NOTHING_HAPPENED: [u64; 4] = [
         10054, // larger than the stream's messages may be
         STREAM_NOT_MATCH,
         10097, // the headers are too large
