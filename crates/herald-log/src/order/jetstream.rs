@@ -48,6 +48,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// And for so long: the rest of the wait is for the answer.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 const _: () = assert!(RETRY_MAX.as_millis() < ANSWER_WAIT.as_millis());
+/// How long one question about the stream may take before it is asked again.
+const INFO_WAIT: Duration = Duration::from_secs(1);
 /// A log with too few replicas is tried to be given more so often.
 const RAISE_INTERVAL: Duration = Duration::from_secs(60);
 /// The server chooses where a consumer is. One that is itself behind is not taken; so often another one is asked for.
@@ -107,7 +109,9 @@ impl Jetstream {
         deadline: Instant,
     ) -> Result<Option<Value>, EngineError> {
         loop {
-            return match self.call(session, "INFO", &json!({}), deadline).await {
+            // Asked while there is no leader, nobody ever answers; a moment later somebody may.
+            let until = deadline.min(Instant::now() + INFO_WAIT);
+            return match self.call(session, "INFO", &json!({}), until).await {
                 Ok(info) if stream::is_led(&info) => Ok(Some(info)),
                 Ok(_) => {
                     session.leave("the stream's leader, which answers there, has lost touch with the other servers");
@@ -119,6 +123,11 @@ impl Jetstream {
                     if Instant::now() + ANSWER_WAIT - RETRY_MAX < deadline =>
                 {
                     sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+                Err(ApiFailure::Ask(AskError::Lost { .. }))
+                    if until < deadline && session.is_usable() =>
+                {
                     continue;
                 }
                 Err(failure) => Err(failure.into()),

@@ -19,7 +19,7 @@ use super::*;
 use crate::order::engine::{Follow as _, Place};
 
 /// Longer than any call may take; it only ends a test that hangs.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(90);
 
 fn engine(url: &str) -> Jetstream {
     engine_with(url, &EngineSettings { ca_file: None, credentials_file: None, retention: DAY })

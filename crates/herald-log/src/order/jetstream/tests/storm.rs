@@ -130,7 +130,7 @@ async fn break_things(cluster: &Cluster, shared: &Shared) {
     let mut until = 0;
     let mut pause = async || {
         until += BETWEEN_FAULTS;
-        timeout(3 * HANG, stored.wait_for(|stored| *stored >= until)).await.unwrap().unwrap();
+        timeout(HANG, stored.wait_for(|stored| *stored >= until)).await.unwrap().unwrap();
         until = *shared.stored.borrow();
     };
     for _ in 0..2 {
