@@ -88,7 +88,8 @@ pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 /// Why a batch was not stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppendFailure {
-    /// Another batch stands at that position, or the newest one is not the one it was to stand behind. Nothing happened.
+    /// Another batch stands at that position, or the newest one is not the one it was to stand behind. What
+    /// stands there in the end tells: it may be said by a leader that is none any more.
     #[error("another batch stands there")]
     Conflict,
     /// The engine said no, and nothing happened: it is full, or may not.

@@ -165,7 +165,8 @@ impl<E: Engine> Replicated<E> {
                 Err(AppendFailure::Conflict) if is_planted(Bug::ConflictIsSuccess) => {
                     return Outcome::Stored;
                 }
-                Err(AppendFailure::Conflict) => is_taken = true,
+                // Perhaps said by a leader that is none any more, so that only what stands there in the end tells.
+                Err(AppendFailure::Conflict) => (is_taken, may_appear) = (true, true),
                 Err(AppendFailure::Refused(why)) if !may_appear => {
                     return Outcome::Refused(io::Error::other(why));
                 }
