@@ -169,6 +169,35 @@ fn cpu_seconds(ids: impl Iterator<Item = u32>) -> anyhow::Result<f64> {
     Ok(total)
 }
 
+/// How much of the machine's time since it started went by, and how much of that its cores had something to do.
+pub(crate) struct CoreTime {
+    all: u64,
+    busy: u64,
+}
+
+impl CoreTime {
+    pub(crate) fn now() -> anyhow::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let line = stat.lines().next().context("no cores")?;
+        let times: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .context("a time of the cores")?;
+        // user, nice, system, idle, iowait, and what goes to interrupts and other machines.
+        let idle = times.get(3..5).context("too few times")?.iter().sum::<u64>();
+        let all = times.iter().sum::<u64>();
+        Ok(Self { all, busy: all - idle })
+    }
+
+    /// The share of the time since `before` in which they were busy.
+    pub(crate) fn busy_since(&self, before: &Self) -> f64 {
+        (self.busy - before.busy) as f64 / (self.all - before.all).max(1) as f64
+    }
+}
+
 /// The engine driven by its own client, with the condition that Herald appends on.
 pub(crate) enum Bare {
     Nats(nats::Client),

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use super::{super::appends::Appends, Bench, on_each, row};
 use crate::{
-    cluster::{Bare, Batches, Cluster, Kind},
+    cluster::{Bare, Batches, Cluster, CoreTime, Kind},
     load::Load,
     measure::{Figure, Target, median},
     report::number,
@@ -46,6 +46,8 @@ struct Round {
     /// CPU time of the replica and of the engine for one draft, in seconds.
     cpu: f64,
     engine_cpu: f64,
+    /// How much of their time the machine's cores had something to do.
+    busy: f64,
     batches: Batches,
 }
 
@@ -64,7 +66,8 @@ fn measure(
         let what = format!("the engine's own client with {depth} batches under way, against one");
         figure(&format!("-{depth}"), what, "drafts/s", Target::Reported)
     });
-    let (mut records, mut bytes, mut engine_cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut records, mut bytes) = (Vec::new(), Vec::new());
+    let (mut engine_cpu, mut busy) = (Vec::new(), Vec::new());
     let mut bare = cluster.bare()?;
     for _ in 0..bench.size.rounds {
         let round = herald(bench, cluster, &bare, shape)?;
@@ -77,12 +80,14 @@ fn measure(
         records.push(round.batches.records());
         bytes.push(round.batches.bytes());
         engine_cpu.push(round.engine_cpu);
+        busy.push(round.busy);
     }
     appends.note = format!(
-        "batches of {} drafts and {} bytes; the engine's CPU is {} µs a draft",
+        "batches of {} drafts and {} bytes; the engine's CPU is {} µs a draft; the cores are busy {} % of the time",
         number(median(&records)),
         number(median(&bytes)),
-        number(median(&engine_cpu) * 1e6)
+        number(median(&engine_cpu) * 1e6),
+        number(median(&busy) * 100.0)
     );
     let mut figures = vec![appends];
     figures.extend(depths);
@@ -96,9 +101,11 @@ fn herald(bench: &Bench, cluster: &Cluster, bare: &Bare, shape: &Shape) -> anyho
     let replica = &cluster.replicas[0];
     let after = cluster.wait(bare.newest())?;
     let (cpu, engine_cpu) = (cluster.cpu([replica])?, cluster.engine_cpu()?);
+    let before = CoreTime::now()?;
     let mut load = Load::new(replica.api(), shape.lanes)?;
     let mut work = Appends::new(shape.drafts, true);
     let window = load.run(&mut work, None, size.warm_up, size.window)?;
+    let busy = CoreTime::now()?.busy_since(&before);
     let drafts = (window.all_answers * shape.drafts) as f64;
     let (cpu, engine_cpu) = (cluster.cpu([replica])? - cpu, cluster.engine_cpu()? - engine_cpu);
     let until = cluster.wait(bare.newest())?;
@@ -108,6 +115,7 @@ fn herald(bench: &Bench, cluster: &Cluster, bare: &Bare, shape: &Shape) -> anyho
         rate: window.answer_rate() * shape.drafts as f64,
         cpu: cpu / drafts,
         engine_cpu: engine_cpu / drafts,
+        busy,
         batches,
     })
 }
