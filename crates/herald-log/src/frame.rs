@@ -111,6 +111,16 @@ impl Header {
                 .is_some_and(|_| Offset::new(header.next_offset()).is_some());
         if fits { Ok(header) } else { Err("the frame header's numbers are impossible") }
     }
+
+    /// The header of a whole frame as an engine stores it; its records have not been looked at.
+    pub(crate) fn of_frame(bytes: &[u8], salt: u64) -> Result<Self, &'static str> {
+        let header = bytes.first_chunk().ok_or("a frame header is cut short")?;
+        let header = Self::decode(header, salt)?;
+        if header.is_end_mark() || header.bytes as usize != bytes.len() {
+            return Err("a frame is not as long as it says");
+        }
+        Ok(header)
+    }
 }
 
 /// Where a record stands and whom it is for.
@@ -200,11 +210,7 @@ impl Batch {
 impl Frame {
     /// Reads a whole frame as an engine stores it.
     pub(crate) fn decode(bytes: Bytes, salt: u64) -> Result<Self, &'static str> {
-        let header = bytes.first_chunk().ok_or("a frame header is cut short")?;
-        let header = Header::decode(header, salt)?;
-        if header.is_end_mark() || header.bytes as usize != bytes.len() {
-            return Err("a frame is not as long as it says");
-        }
+        let header = Header::of_frame(&bytes, salt)?;
         let records = decode_records(&header, &bytes, salt)?;
         Ok(Self { header, bytes, records })
     }

@@ -45,6 +45,8 @@ const SETTLE_WAIT: Duration = Duration::from_secs(1);
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// A try that could be cut short by the deadline is not begun: its outcome would be unknown for nothing.
 const TRY_MIN: Duration = Duration::from_millis(2500);
+/// So much is decoded at once, in tens of microseconds; more is given to a thread that may take its time.
+const DECODED_HERE_BYTES_MAX: usize = 128 << 10;
 /// Between two tries to add to the view what the disk had no room for.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -66,8 +68,20 @@ pub(crate) struct Replicated<E> {
     /// When to try them again.
     room_at: Instant,
     /// A batch of this replica of which nobody knows yet what became; its producers have been told so.
-    unsettled: Option<Entry>,
+    unsettled: Option<Own>,
     turns: Turns,
+}
+
+/// A batch of this replica: what the engine gets, and what the view does.
+struct Own {
+    entry: Entry,
+    frame: Frame,
+}
+
+impl Own {
+    fn position(&self) -> Position {
+        self.frame.header.position
+    }
 }
 
 /// What became of a batch.
@@ -121,9 +135,9 @@ impl<E: Engine> Replicated<E> {
     }
 
     /// Tries one batch until it is known what became of it, or until `deadline`.
-    async fn store(&mut self, entry: &Entry, deadline: Instant, mut may_appear: bool) -> Outcome {
+    async fn store(&mut self, own: &Own, deadline: Instant, mut may_appear: bool) -> Outcome {
         let engine = Arc::clone(&self.engine);
-        let position = entry.after.position.next();
+        let position = own.position();
         let (mut is_taken, mut next_wait) = (false, Duration::ZERO);
         loop {
             let (waits_for_others, wait) = (is_taken, next_wait);
@@ -136,7 +150,7 @@ impl<E: Engine> Replicated<E> {
                 if !wait.is_zero() {
                     sleep(wait).await;
                 }
-                engine.append(entry).await
+                engine.append(&own.entry).await
             };
             let mut attempt = pin!(attempt);
             let answer = loop {
@@ -144,7 +158,7 @@ impl<E: Engine> Replicated<E> {
                     biased;
                     followed = receive(&mut self.followed), if self.backlog.is_empty() => {
                         if let Some(id) = self.take_in(followed, position).await {
-                            return if id == entry.batch_id { Outcome::Stored } else { Outcome::Lost };
+                            return if id == own.entry.batch_id { Outcome::Stored } else { Outcome::Lost };
                         }
                     }
                     answer = &mut attempt => break answer,
@@ -158,7 +172,7 @@ impl<E: Engine> Replicated<E> {
             match answer {
                 Ok(()) => {
                     if self.newest < position {
-                        self.add_stored(entry).await;
+                        self.add(vec![own.frame.clone()]).await;
                     }
                     return Outcome::Stored;
                 }
@@ -188,18 +202,15 @@ impl<E: Engine> Replicated<E> {
         }
     }
 
-    /// Adds a batch of this replica that the engine has stored.
-    async fn add_stored(&mut self, entry: &Entry) {
-        let frame = Frame::decode(entry.frame.clone(), self.identity.salt);
-        self.add(vec![frame.expect("it was encoded here")]).await;
-    }
-
     /// Takes in what was followed; says which batch stands at `awaited`, if that is known by now.
     async fn take_in(&mut self, followed: Followed, awaited: Position) -> Option<u128> {
         self.shared.heard(followed.newest);
         let salt = self.identity.salt;
         let (newest, newest_id, marks) = (self.newest, self.newest_id, self.view.marks());
-        let decoded = surroundings::spawn_blocking(move || {
+        let behind = followed.batches.iter().filter(|(position, _)| *position > newest);
+        let is_quick =
+            behind.map(|(_, bytes)| bytes.len()).sum::<usize>() <= DECODED_HERE_BYTES_MAX;
+        let decode = move || {
             decode_behind(followed.batches, newest, newest_id, salt).map(|(same, frames)| {
                 // A view does not always remember its last batch; then that must fit all else that it knows.
                 let is_same = same.is_none_or(|same| match newest_id {
@@ -210,8 +221,12 @@ impl<E: Engine> Replicated<E> {
                 });
                 (same, is_same, frames)
             })
-        });
-        let decoded = decoded.await.expect("decoding does not panic");
+        };
+        let decoded = if is_quick {
+            decode()
+        } else {
+            surroundings::spawn_blocking(decode).await.expect("decoding does not panic")
+        };
         let (same, frames) = match decoded {
             Ok((same, true, frames)) => (same, frames),
             Ok((_, false, _)) => {
@@ -306,8 +321,8 @@ impl<E: Engine> Replicated<E> {
 
     /// The batch without an answer is settled once something stands at its position.
     fn settle_followed(&mut self) {
-        if let Some(entry) = self.unsettled.take_if(|entry| entry.after.position < self.newest) {
-            self.settled(&entry);
+        if let Some(own) = self.unsettled.take_if(|own| own.position() <= self.newest) {
+            self.settled(&own);
         }
     }
 
@@ -347,26 +362,23 @@ impl<E: Engine> Replicated<E> {
     }
 
     async fn settle(&mut self, deadline: Instant) -> bool {
-        let Some(entry) = self.unsettled.take() else { return true };
-        match self.store(&entry, deadline, true).await {
+        let Some(own) = self.unsettled.take() else { return true };
+        match self.store(&own, deadline, true).await {
             Outcome::Stored | Outcome::Lost => {
-                self.settled(&entry);
+                self.settled(&own);
                 true
             }
             Outcome::Refused(_) | Outcome::GivenUp { .. } => {
-                self.unsettled = Some(entry);
+                self.unsettled = Some(own);
                 false
             }
         }
     }
 
-    fn settled(&mut self, entry: &Entry) {
+    fn settled(&mut self, own: &Own) {
         self.unsettled = None;
         self.shared.set_stuck(false);
-        tracing::info!(
-            position = entry.after.position.next().0,
-            "a batch without an answer is settled"
-        );
+        tracing::info!(position = own.position().0, "a batch without an answer is settled");
     }
 }
 
@@ -395,12 +407,12 @@ fn decode_behind(
         let bad = |what| {
             format!("the engine's batch at position {position} is not as it was written: {what}")
         };
-        let frame = Frame::decode(bytes, salt).map_err(bad)?;
-        let header = frame.header;
+        let header = Header::of_frame(&bytes, salt).map_err(bad)?;
         if header.position != position {
             return Err(bad("it names another position"));
         }
         if position == newest {
+            // Most often this replica's own batch, come back; its records need no second look.
             (same, id) = (Some(header), id.or(Some(header.batch_id)));
             continue;
         }
@@ -414,7 +426,7 @@ fn decode_behind(
             ));
         }
         (at, id) = (position, Some(header.batch_id));
-        frames.push(frame);
+        frames.push(Frame::decode(bytes, salt).map_err(bad)?);
     }
     Ok((same, frames))
 }
@@ -472,13 +484,14 @@ impl<E: Engine> Order for Replicated<E> {
             tail: frame.header.next_offset() - 1,
             time_ms: frame.header.time_ms,
         };
+        let own = Own { entry, frame };
         if is_planted(Bug::TailMovesFirst) {
-            self.add_stored(&entry).await;
+            self.add(vec![own.frame.clone()]).await;
         }
-        match self.store(&entry, began + APPEND_WAIT, false).await {
+        match self.store(&own, began + APPEND_WAIT, false).await {
             Outcome::Stored if self.backlog.is_empty() && !self.view.is_poisoned() => {
-                self.turns.won(entry.batch_id, began.elapsed(), Instant::now());
-                Ok(frame)
+                self.turns.won(batch.id, began.elapsed(), Instant::now());
+                Ok(own.frame)
             }
             Outcome::Stored => Err(OrderError::Unknown(io::Error::other(
                 "it is stored, and the view does not take it",
@@ -493,7 +506,7 @@ impl<E: Engine> Order for Replicated<E> {
                 Err(OrderError::Away)
             }
             Outcome::GivenUp { may_appear: true } => {
-                self.unsettled = Some(entry);
+                self.unsettled = Some(own);
                 self.shared.set_stuck(true);
                 Err(OrderError::Unknown(io::ErrorKind::TimedOut.into()))
             }
@@ -507,9 +520,9 @@ impl<E: Engine> Order for Replicated<E> {
             return News::Room;
         }
         let again = async {
-            let Some(entry) = &self.unsettled else { return pending().await };
+            let Some(own) = &self.unsettled else { return pending().await };
             sleep(RETRY_WAIT).await;
-            self.engine.append(entry).await
+            self.engine.append(&own.entry).await
         };
         tokio::select! {
             biased;
@@ -522,17 +535,14 @@ impl<E: Engine> Order for Replicated<E> {
         match news {
             News::Room => self.add(Vec::new()).await,
             News::Followed(followed) => {
-                let awaited = self
-                    .unsettled
-                    .as_ref()
-                    .map_or(Position(0), |entry| entry.after.position.next());
+                let awaited = self.unsettled.as_ref().map_or(Position(0), Own::position);
                 self.take_in(followed, awaited).await;
                 self.settle_followed();
             }
             News::Tried(Ok(())) => {
-                if let Some(entry) = self.unsettled.take() {
-                    self.add_stored(&entry).await;
-                    self.settled(&entry);
+                if let Some(own) = self.unsettled.take() {
+                    self.add(vec![own.frame.clone()]).await;
+                    self.settled(&own);
                 }
             }
             // What stands there comes to be followed; or nothing does yet.
