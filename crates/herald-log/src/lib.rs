@@ -348,6 +348,15 @@ impl Log {
         self.0.shared.as_ref().map_or(Condition::Fine, |shared| shared.condition())
     }
 
+    /// Waits until this replica has been left behind: the engine has removed batches that it has not taken in, so that its
+    /// copy can only be built again, which opening the log does. Never on a single node.
+    pub async fn outrun(&self) {
+        match &self.0.shared {
+            Some(shared) => shared.when_outrun().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn shared(&self) -> Option<&Shared> {
         self.0.shared.as_deref()
     }

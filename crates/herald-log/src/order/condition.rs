@@ -9,7 +9,7 @@ use std::{
 };
 
 use metrics::{Gauge, describe_gauge, gauge};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Position, engine::Look};
 use crate::Clock;
@@ -63,6 +63,31 @@ struct Refusal {
     is_proven: bool,
 }
 
+/// What the engine's clock showed when it was looked at: at some moment between these.
+#[derive(Clone, Copy, Debug)]
+struct EngineClock {
+    time_ms: u64,
+    asked: Instant,
+    answered: Instant,
+}
+
+impl EngineClock {
+    /// What it shows now at the most.
+    fn latest_ms(&self) -> u64 {
+        self.plus(self.asked)
+    }
+
+    /// And at least.
+    fn earliest_ms(&self) -> u64 {
+        self.plus(self.answered)
+    }
+
+    fn plus(&self, since: Instant) -> u64 {
+        let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.time_ms.saturating_add(since_ms)
+    }
+}
+
 /// Shared by the follower and the sequencer, who write it, and those who ask.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -83,12 +108,14 @@ pub(crate) struct Shared {
     is_mute: AtomicBool,
     // Plain mutexes: held to copy a few words.
     heard: Mutex<Instant>,
-    /// The engine's clock, and when it was asked.
-    clock: Mutex<(u64, Instant)>,
+    clock: Mutex<EngineClock>,
+    /// The engine has removed what the view has not.
+    is_outrun: watch::Sender<bool>,
 }
 
 impl Shared {
     pub(crate) fn new(reached: Position) -> Self {
+        let now = Instant::now();
         Self {
             newest: AtomicU64::new(reached.0),
             reached: AtomicU64::new(reached.0),
@@ -99,8 +126,9 @@ impl Shared {
             is_out: AtomicBool::new(false),
             refused: Mutex::new(None),
             is_mute: AtomicBool::new(false),
-            heard: Mutex::new(Instant::now()),
-            clock: Mutex::new((u64::MAX, Instant::now())),
+            heard: Mutex::new(now),
+            clock: Mutex::new(EngineClock { time_ms: u64::MAX, asked: now, answered: now }),
+            is_outrun: watch::Sender::new(false),
         }
     }
 
@@ -112,11 +140,12 @@ impl Shared {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    pub(crate) fn looked(&self, look: &Look) {
+    /// The engine was asked which log it keeps, and has answered.
+    pub(crate) fn looked(&self, look: &Look, asked: Instant) {
         self.heard(look.newest);
         self.looked_newest.store(look.newest.0, Ordering::Relaxed);
         self.is_mute.store(false, Ordering::Relaxed);
-        let clock = (look.time_ms, Instant::now());
+        let clock = EngineClock { time_ms: look.time_ms, asked, answered: Instant::now() };
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
     }
 
@@ -125,7 +154,7 @@ impl Shared {
         self.is_mute.store(true, Ordering::Relaxed);
     }
 
-    fn clock_asked(&self) -> (u64, Instant) {
+    fn engine_clock(&self) -> EngineClock {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,6 +204,17 @@ impl Shared {
         self.set_refused(what, false);
     }
 
+    /// The engine has removed batches that the view has not: it cannot go on from there, and must be built again.
+    pub(crate) fn outrun(&self, what: &str) {
+        self.doubt(what);
+        self.is_outrun.send_replace(true);
+    }
+
+    /// Waits until that has happened.
+    pub(crate) async fn when_outrun(&self) {
+        let _ = self.is_outrun.subscribe().wait_for(|is_outrun| *is_outrun).await;
+    }
+
     fn set_refused(&self, what: &str, is_proven: bool) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let is_said = refused.as_ref().is_some_and(|refusal| refusal.is_proven || !is_proven);
@@ -218,7 +258,7 @@ impl Shared {
     pub(crate) fn lag(&self) -> u64 {
         let known = self.newest().0.saturating_sub(self.reached.load(Ordering::Relaxed));
         let heard = if self.is_mute.load(Ordering::Relaxed) {
-            self.clock_asked().1
+            self.engine_clock().answered
         } else {
             *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
         };
@@ -240,14 +280,18 @@ impl Shared {
         }
     }
 
-    /// A clock that is never ahead of the engine's: a replica whose own was set forward would otherwise trim for all.
-    pub(crate) fn clock(self: &Arc<Self>, own: Clock) -> Clock {
+    /// What batches get their times by: the engine's clock, and no replica's own. By one that is behind they would be trimmed
+    /// too early, for all.
+    pub(crate) fn stamps(self: &Arc<Self>) -> Clock {
         let shared = Arc::clone(self);
-        Arc::new(move || {
-            let (time_ms, asked) = shared.clock_asked();
-            let since_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-            own().min(time_ms.saturating_add(since_ms))
-        })
+        Arc::new(move || shared.engine_clock().latest_ms())
+    }
+
+    /// What ages are counted by: the engine's clock or `own`, whichever is behind. By one that is ahead all would be trimmed
+    /// too early.
+    pub(crate) fn ages(self: &Arc<Self>, own: Clock) -> Clock {
+        let shared = Arc::clone(self);
+        Arc::new(move || own().min(shared.engine_clock().earliest_ms()))
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Position,
     condition::{ConditionMeters, Shared},
-    engine::{Engine, EngineError, Identity, Look, Source},
+    engine::{Engine, EngineError, Identity, Look, Source, kept_for},
     replicated::{Replicated, WHAT_TO_DO, follower::Follower, upkeep::Upkeep},
 };
 use crate::{
@@ -151,13 +151,13 @@ impl From<EngineError> for JoinError {
 
 impl<E: Engine> Joining<E> {
     pub(crate) async fn join(self) -> Result<Log, JoinError> {
-        let Ready { view, look, term } = self.ready().await?;
+        let (Ready { view, look, term }, asked) = self.ready().await?;
         let shared = Arc::new(Shared::new(view.marks().position));
-        shared.looked(&look);
+        shared.looked(&look, asked);
         let stopping = watch::Sender::new(false);
         let (to, followed) = mpsc::channel(FOLLOWED_MAX);
         let watches = Arc::new(Watches::default());
-        let clock = shared.clock(Arc::clone(&self.own_clock));
+        let clock = shared.ages(Arc::clone(&self.own_clock));
         let order = Replicated::new(
             Arc::clone(&self.engine),
             Arc::clone(&view),
@@ -170,7 +170,7 @@ impl<E: Engine> Joining<E> {
             order,
             Arc::clone(&view),
             Arc::clone(&watches),
-            Arc::clone(&clock),
+            shared.stamps(),
             Some(Arc::clone(&shared)),
         );
         let follower = Follower {
@@ -179,6 +179,9 @@ impl<E: Engine> Joining<E> {
             shared: Arc::clone(&shared),
             identity: look.identity,
             term,
+            kept_ms: self.settings.retention.map(|retention| {
+                u64::try_from(kept_for(retention).as_millis()).unwrap_or(u64::MAX)
+            }),
             to,
         };
         let upkeep = Upkeep {
@@ -210,13 +213,13 @@ impl<E: Engine> Joining<E> {
         }
     }
 
-    /// Waits for an engine that answers and a log that goes with what the directory holds.
-    async fn ready(&self) -> Result<Ready, JoinError> {
+    /// Waits for an engine that answers and a log that goes with what the directory holds; and when it was asked.
+    async fn ready(&self) -> Result<(Ready, Instant), JoinError> {
         let mut mismatches = 0;
         loop {
-            let look = self.look().await?;
+            let (look, asked) = self.look().await?;
             match self.prepare(look).await {
-                Ok(Prepared::Ready(ready)) => return Ok(ready),
+                Ok(Prepared::Ready(ready)) => return Ok((ready, asked)),
                 Ok(Prepared::Again(wait)) => sleep(wait).await,
                 Err(Mismatch::Other(error)) => return Err(error),
                 Err(Mismatch::History(what)) => {
@@ -232,10 +235,11 @@ impl<E: Engine> Joining<E> {
     }
 
     /// Asks the engine until it answers.
-    async fn look(&self) -> Result<Option<Look>, JoinError> {
+    async fn look(&self) -> Result<(Option<Look>, Instant), JoinError> {
         loop {
+            let asked = Instant::now();
             match self.engine.look().await {
-                Ok(look) => return Ok(look),
+                Ok(look) => return Ok((look, asked)),
                 Err(EngineError::Away(why)) => self.is_away(&why).await,
                 Err(error) => return Err(error.into()),
             }

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) forgotten: u64,
     pub(crate) batches: Vec<Entry>,
     pub(crate) term: u64,
+    /// Its clock, which stands still.
+    pub(crate) time_ms: u64,
 }
 
 /// One client's way to it.
@@ -102,7 +104,7 @@ impl Engine for MemoryEngine {
             identity,
             first: Position(state.forgotten + 1),
             newest: state.newest(),
-            time_ms: u64::MAX / 2,
+            time_ms: state.time_ms,
             term: state.term,
         }))
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 
 use super::*;
 use crate::order::{Position, join::Joining, memory::MemoryEngine};
@@ -244,6 +244,65 @@ async fn a_log_that_loses_what_it_acknowledged_is_noticed_while_running() {
             assert_eq!(offsets_after(log, Offset::ZERO).await, [1, 2, 3], "reads go on");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_purged_is_noticed_while_running() {
+    let engine = MemoryEngine::default();
+    let log = join(&engine).await;
+    for _ in 0..3 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    engine.log.change(|state| {
+        state.forgotten = state.newest().0;
+        state.batches.clear();
+    });
+    let what = loop {
+        match log.condition() {
+            Condition::Refused(what) => break what,
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    assert!(what.contains("it was purged"), "{what}");
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1, 2, 3], "reads go on");
+    assert!(log.outrun().now_or_never().is_none(), "a restart would not help");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_away_for_too_long_ends_and_its_copy_is_built_again() {
+    let engine = MemoryEngine::default();
+    let other = join(&engine.another()).await;
+    append_one(&other, draft(None, 1)).await.unwrap();
+    let disk = MemoryDisk::default();
+    let log = try_join(&engine, &disk).await.unwrap();
+    engine.is_away.store(true, Ordering::Relaxed);
+    for _ in 0..4 {
+        append_one(&other, draft(None, 1)).await.unwrap();
+    }
+    other.0.sequencer.trim(Offset::new(4).unwrap()).await;
+    assert_eq!(other.trim_point().get(), 4);
+    engine.log.change(|state| {
+        state.forgotten = 4;
+        state.batches.drain(..4);
+    });
+    assert!(log.outrun().now_or_never().is_none());
+    engine.is_away.store(false, Ordering::Relaxed);
+    log.outrun().await;
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [1], "reads go on until it ends");
+    log.close().await;
+    let log = try_join(&engine, &disk).await.unwrap();
+    assert_eq!(offsets_after(&log, Offset::ZERO).await, [5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_get_their_times_by_the_engines_clock_whatever_a_replicas_own_says() {
+    let engine = MemoryEngine::default();
+    engine.log.change(|state| state.time_ms = 1_000_000);
+    // Its own clock stands at 1970.
+    let log = join(&engine).await;
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let stamped = engine.log.state().batches[0].time_ms;
+    assert!((1_000_000..1_001_000).contains(&stamped), "{stamped}");
 }
 
 #[tokio::test(start_paused = true)]

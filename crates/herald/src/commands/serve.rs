@@ -1,8 +1,8 @@
 //! `herald serve`: the server from its settings to its exit code.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use herald_feed::OpenStreams;
 use herald_http::{
     api::{Api, ApiSettings},
@@ -161,7 +161,7 @@ impl Starting {
         tokio::pin!(running, upkeep);
         // Boxed: joining a cluster is a large future.
         let mut log = Box::pin(open_log(&settings, lifecycle.progress()));
-        let mut opening = true;
+        let (mut opening, mut outrun) = (true, false);
         let stopped = loop {
             tokio::select! {
                 stopped = &mut running => break stopped,
@@ -172,6 +172,11 @@ impl Starting {
                     info!(tail = log.tail().get(), trim = log.trim_point().get(), history = %log.history(), "ready");
                     lifecycle.serve(log);
                 }
+                () = is_outrun(&lifecycle), if !opening && !outrun => {
+                    outrun = true;
+                    warn!("the log has left this replica behind: stopping, so that it is started again");
+                    lifecycle.stop();
+                }
             }
         };
         if let Some(log) = lifecycle.log() {
@@ -181,7 +186,19 @@ impl Starting {
             }
         }
         info!(cut = stopped.cut, "stopped");
+        ensure!(
+            !outrun,
+            "this replica was away for too long; the next start builds its view again"
+        );
         Ok(())
+    }
+}
+
+/// Waits until the open log cannot go on from where it is.
+async fn is_outrun(lifecycle: &Lifecycle) {
+    match lifecycle.log() {
+        Some(log) => log.outrun().await,
+        None => pending().await,
     }
 }
 

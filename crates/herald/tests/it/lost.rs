@@ -28,9 +28,13 @@ struct Replicas {
 
 impl Replicas {
     async fn start(count: usize, log: &str) -> Self {
+        Self::start_with(count, log, &[]).await
+    }
+
+    async fn start_with(count: usize, log: &str, flags: &[&str]) -> Self {
         let settings =
             |number| Settings::new(&format!("r{number}"), env!("CARGO_BIN_EXE_herald"), log);
-        let launch = |number| settings(number).launch().expect("a replica starts");
+        let launch = |number| settings(number).flags(flags).launch().expect("a replica starts");
         let all: Vec<Replica> = (0..count).map(launch).collect();
         for replica in &all {
             replica.ready().await.expect("it is ready");
@@ -225,4 +229,41 @@ async fn an_old_primary_that_comes_back_in_place_of_the_new_one_is_noticed_by_ev
     postgres.kill(third);
     postgres.restart(old).expect("the old primary starts");
     replicas.all_notice_and_refuse_to_start().await;
+}
+
+/// The newest offset that retention has removed, as a replica's metrics say.
+async fn trimmed(replicas: &Replicas, replica: &Replica) -> u64 {
+    let url = format!("http://{}/metrics", replica.ops());
+    let metrics =
+        replicas.client.get(url).send().await.expect("metrics").text().await.expect("text");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("herald_trim_offset "));
+    line.expect("it is always there").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_away_for_longer_than_batches_are_kept_ends_and_comes_back_whole() {
+    let postgres = postgres::Cluster::start_alone().await.expect("PostgreSQL");
+    let flags = ["--retention", "2s", "--drain", "2s"];
+    let replicas = Replicas::start_with(2, &postgres.url(), &flags).await;
+    replicas.append_all(4).await;
+    let [away, other] = &replicas.all[..] else { unreachable!("two were started") };
+    away.stop();
+    for _ in 0..4 {
+        assert_eq!(replicas.append(other).await.0, 201);
+    }
+    while trimmed(&replicas, other).await < 8 {
+        sleep(LOOK_EVERY).await;
+    }
+    // As the upkeep of the others does after an hour.
+    let delete =
+        "DELETE FROM herald.batch WHERE position < (SELECT max(position) FROM herald.batch)";
+    postgres.query_in(0, "herald", delete).await.expect("a superuser may");
+    away.go_on();
+    let status = away.ended().await.expect("it ends by itself");
+    assert_eq!(status.code(), Some(1));
+    assert!(!away.lines("this replica was away for too long").is_empty());
+    away.restart().expect("its supervisor starts it again");
+    away.ready().await.expect("its view is built again");
+    let (status, answer) = replicas.append(away).await;
+    assert_eq!((status, answer["notifications"][0]["offset"].as_u64()), (201, Some(9)));
 }

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use herald_types::with_causes;
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::WHAT_TO_DO;
 use crate::{
-    frame::Frame,
+    frame::Header,
     order::{
         Position,
         condition::Shared,
@@ -40,6 +40,8 @@ pub(crate) struct Follower<E> {
     pub(crate) identity: Identity,
     /// The highest term seen.
     pub(crate) term: u64,
+    /// How long the engine keeps a batch at least; for ever where this is not said.
+    pub(crate) kept_ms: Option<u64>,
     pub(crate) to: mpsc::Sender<Followed>,
 }
 
@@ -48,11 +50,13 @@ struct Suspicion {
     what: String,
     /// How many looks must say so.
     looks: u32,
+    /// Nothing is wrong with the log: this replica was away for longer than batches are kept.
+    is_outrun: bool,
 }
 
 impl Suspicion {
     fn now(what: String) -> Self {
-        Self { what, looks: DOUBT_LOOKS }
+        Self { what, looks: DOUBT_LOOKS, is_outrun: false }
     }
 }
 
@@ -82,27 +86,28 @@ impl<E: Engine> Follower<E> {
     }
 
     async fn follow_for_ever(&mut self) {
-        let (mut wait, mut is_said) = (AGAIN_MIN, false);
+        let (mut wait, mut said) = (AGAIN_MIN, None);
         loop {
             let mut has_followed = false;
             match self.follow(&mut has_followed).await {
                 Ended::Closed => return,
                 Ended::ForNow(error) => {
                     if has_followed {
-                        (wait, is_said) = (AGAIN_MIN, false);
+                        (wait, said) = (AGAIN_MIN, None);
                     }
-                    // What is only broken is mended by beginning again; anything else is said once.
+                    // What is only broken is mended by beginning again.
                     if !matches!(error, EngineError::Broken(_)) {
                         self.shared.is_away();
                     }
-                    if !is_said {
+                    // Once for each kind of trouble: one may follow on another.
+                    let kind = std::mem::discriminant(&error);
+                    if said.replace(kind) != Some(kind) {
                         let engine = self.engine.address();
                         tracing::warn!(
                             error = with_causes(&error),
                             engine,
                             "cannot follow the log; trying again"
                         );
-                        is_said = true;
                     }
                 }
             }
@@ -168,6 +173,7 @@ impl<E: Engine> Follower<E> {
         let reached = self.view.marks().position;
         let mut looks = 0;
         loop {
+            let asked = Instant::now();
             let suspicion = match self.engine.look().await? {
                 None => Suspicion::now("the engine has no log any more".to_owned()),
                 Some(look) => match self.suspicion(&look, reached) {
@@ -176,7 +182,7 @@ impl<E: Engine> Follower<E> {
                              had acknowledged, and went on"
                     )),
                     None => {
-                        self.shared.looked(&look);
+                        self.shared.looked(&look, asked);
                         self.shared.trust();
                         return Ok(self.remember(look).await);
                     }
@@ -186,7 +192,9 @@ impl<E: Engine> Follower<E> {
             looks += 1;
             self.shared.is_mute();
             // What one doubts may change: then as many looks have been taken, or more.
-            if looks >= suspicion.looks {
+            if looks >= suspicion.looks && suspicion.is_outrun {
+                self.shared.outrun(&suspicion.what);
+            } else if looks >= suspicion.looks {
                 self.shared.doubt(&format!("{}. {WHAT_TO_DO}", suspicion.what));
             } else {
                 let what = suspicion.what;
@@ -211,7 +219,7 @@ impl<E: Engine> Follower<E> {
         }
         // One that is not answered is tried with the next look.
         let Ok(Some(bytes)) = self.engine.read(reached).await else { return false };
-        Frame::decode(bytes, self.identity.salt).is_ok_and(|frame| frame.header.batch_id != held)
+        Header::of_frame(&bytes, self.identity.salt).is_ok_and(|header| header.batch_id != held)
     }
 
     fn suspicion(&self, look: &Look, reached: Position) -> Option<Suspicion> {
@@ -231,16 +239,28 @@ impl<E: Engine> Follower<E> {
                  acknowledged",
                 look.newest
             );
-            Some(Suspicion { what, looks: BEHIND_LOOKS })
-        } else if look.first > reached.next() {
+            Some(Suspicion { looks: BEHIND_LOOKS, ..Suspicion::now(what) })
+        } else if look.is_hollow() && !self.may_be_hollow(look) {
             Some(Suspicion::now(format!(
-                "the engine has removed the batches between position {reached} and {}; a restart builds this replica's \
-                 view again",
-                look.first
+                "the engine's log has a past, up to position {}, and nothing of it is left to read: it was purged",
+                look.newest
             )))
+        } else if look.first > reached.next() {
+            let what = format!(
+                "the engine has removed the batches between position {reached} and {}: this replica was away for too long, \
+                 and a restart builds its view again",
+                look.first
+            );
+            Some(Suspicion { is_outrun: true, ..Suspicion::now(what) })
         } else {
             None
         }
+    }
+
+    /// Whether the newest batch has gone because of its age: then all replicas were away for long.
+    fn may_be_hollow(&self, look: &Look) -> bool {
+        let newest_ms = self.view.marks().time_ms;
+        self.kept_ms.is_some_and(|kept_ms| newest_ms.saturating_add(kept_ms) <= look.time_ms)
     }
 
     async fn remember(&mut self, look: Look) -> Look {

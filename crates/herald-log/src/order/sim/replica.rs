@@ -36,7 +36,7 @@ pub(super) struct Replica {
     world: Arc<World>,
     slot: Mutex<Slot>,
     life: Arc<Life>,
-    /// What its clock is ahead of the true time.
+    /// What its clock is ahead of the true time; behind it where this is negative.
     pub(super) skew_ms: Arc<AtomicI64>,
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -91,8 +92,11 @@ impl Cluster {
             if replica.running().is_some_and(|running| running.log.is_poisoned()) {
                 replica.end(if self.world.is(0.5) { End::Kill } else { End::PowerCut }).await;
             }
-            if replica.refused().is_some_and(|what| what.contains("a restart builds")) {
-                // It was away for longer than the engine keeps what is trimmed, and says so.
+            if replica
+                .running()
+                .is_some_and(|running| running.log.outrun().now_or_never().is_some())
+            {
+                // It was away for longer than the engine keeps what is trimmed, and ends.
                 replica.end(End::Stop).await;
             }
             if !replica.is_started() && (self.world.is_calm() || self.world.is(0.5)) {
@@ -149,8 +153,8 @@ impl Cluster {
                 replica.disk().fail(Some(Failure { at: 0, kind, for_ever: true, only }));
             }
             12 => {
-                let skew_ms = i64::try_from(world.between(0..3_600_000)).unwrap();
-                world.tell(|| format!("replica {number}: its clock is {skew_ms} ms ahead"));
+                let skew_ms = i64::try_from(world.between(0..7_200_000)).unwrap() - 3_600_000;
+                world.tell(|| format!("replica {number}: its clock is ahead by {skew_ms} ms"));
                 replica.skew_ms.store(skew_ms, Ordering::Relaxed);
             }
             13 if world.is(0.3) => {
