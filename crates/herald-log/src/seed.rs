@@ -385,6 +385,7 @@ impl<E: Engine, P: FnMut(SeedProgress) + Send> Seeding<E, P> {
                     Some(false) => return Ok(Appended::Other),
                     // What the engine has refused it for is not there to be read yet, or never will be.
                     None => {
+                        may_appear = true;
                         let what = "it has another batch that cannot be read".to_owned();
                         self.wait(EngineError::Broken(what)).await?;
                     }
