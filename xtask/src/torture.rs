@@ -9,6 +9,10 @@ const GATE_MINUTES: f64 = 0.75;
 /// The gate's schedule; it begins, as each does, with a leader's and a replica's end, a cut, and a promotion.
 const GATE_SEED: u64 = 7;
 
+/// The faults that can be planted, which `crates/herald-log/src/planted.rs` tells about.
+const BUGS: [&str; 4] =
+    ["conflict-is-success", "conflict-is-not-looked-at", "unknown-is-refused", "tail-moves-first"];
+
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Engine {
     Nats,
@@ -27,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     engine: Option<Engine>,
     /// Plants a fault into the program, which the run must then find
-    #[arg(long)]
+    #[arg(long, value_parser = BUGS)]
     bug: Option<String>,
 }
 
