@@ -26,8 +26,10 @@ pub mod postgres;
 mod process;
 pub mod programs;
 pub mod replica;
+mod test_log;
 
 pub use certificates::{Certificates, Tls};
 pub use engine::Engine;
 pub use link::{Cut, Link, Pace, Way};
 pub use node::Kept;
+pub use test_log::test_log;

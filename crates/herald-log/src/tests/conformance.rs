@@ -3,7 +3,7 @@
 //! They run on a single node; with `HERALD_TEST_LOG` set to the URL of an engine, on a log of their own there. The gate runs
 //! them once for each.
 
-use std::{collections::HashSet, process::Command, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -17,10 +17,8 @@ struct Here {
 
 impl Here {
     fn new() -> Self {
-        let place = match std::env::var("HERALD_TEST_LOG") {
-            Ok(url) => own_log(&url).parse().unwrap(),
-            Err(_) => OrderPlace::Local,
-        };
+        let url = herald_rig::test_log();
+        let place = url.map_or(OrderPlace::Local, |url| url.parse().unwrap());
         Self { dir: tempfile::tempdir().unwrap(), place }
     }
 
@@ -33,21 +31,6 @@ impl Here {
     async fn open(&self) -> Log {
         self.open_with(None).await
     }
-}
-
-/// The URL of a log in the same engine that no other test has.
-fn own_log(engine: &str) -> String {
-    let name = format!("test_{}", Uuid::new_v4().simple());
-    if engine.starts_with("nats") {
-        return format!("{engine}?stream={name}");
-    }
-    let created = Command::new("psql")
-        .args(["--quiet", "--command", &format!("CREATE DATABASE {name}"), engine])
-        .status();
-    assert!(created.unwrap().success(), "psql makes a database");
-    let (start, parameters) = engine.split_once('?').unwrap_or((engine, ""));
-    let (servers, _) = start.rsplit_once('/').unwrap();
-    format!("{servers}/{name}?{parameters}")
 }
 
 #[tokio::test]
