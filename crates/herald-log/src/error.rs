@@ -95,8 +95,7 @@ pub enum OpenError {
     InUse(PathBuf),
     /// It is a replica's copy of a cluster's log.
     #[error(
-        "{0} is a replica's copy of a cluster's log: serve it with the --log that it follows, or remove it to begin a new \
-         history"
+        "{0} is a replica's copy of a cluster's log: give the --log that it follows, or another directory"
     )]
     Follows(PathBuf),
     /// A file operation failed.
