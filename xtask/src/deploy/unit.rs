@@ -9,6 +9,8 @@ use super::{made, read};
 use crate::process::{command, output};
 
 const UNIT: &str = "deploy/systemd/herald.service";
+/// Who the unit's user is, for `systemd-sysusers`.
+const USERS: &str = "deploy/systemd/herald.conf";
 /// Where the unit expects the binary, which is not installed here.
 const INSTALLED: &str = "/usr/local/bin/herald";
 /// In tenths. What stays open is the network, which is what it is for.
@@ -19,6 +21,10 @@ pub(super) fn all() -> anyhow::Result<()> {
     let text = read(UNIT)?;
     if !text.contains(&format!("ExecStart={INSTALLED} serve\n")) {
         bail!("{UNIT}: does not start {INSTALLED}");
+    }
+    let user = value_of(&text, "User");
+    if user != value_of(&text, "Group") || !read(USERS)?.contains(&format!("\nu {user} - ")) {
+        bail!("{UNIT}: User and Group are not the ones that {USERS} makes");
     }
     // Any program that is there will do: only that it is one is looked at.
     fs::write(&unit, text.replace(INSTALLED, "/bin/true")).context("could not write the unit")?;
