@@ -101,6 +101,14 @@ struct Writer {
     newest_id: Option<u128>,
 }
 
+/// The batch that stands last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) position: Position,
+    /// Which one it is, where that is known: a segment without a frame does not tell.
+    pub(crate) batch_id: Option<u128>,
+}
+
 const LOCK: &str = "nothing panics while it holds a lock of the view";
 
 /// What the view holds.
@@ -268,9 +276,10 @@ impl View {
         Ok(())
     }
 
-    /// Which batch stands last, where that is known.
-    pub(crate) fn newest_id(&self) -> Option<u128> {
-        self.writer.lock().expect(LOCK).newest_id
+    /// The batch that stands last.
+    pub(crate) fn newest(&self) -> Newest {
+        let writer = self.writer.lock().expect(LOCK);
+        Newest { position: writer.marks.position, batch_id: writer.newest_id }
     }
 
     /// The writer, as long as something may be written. Whoever panicked as the writer left it as a failed write does.

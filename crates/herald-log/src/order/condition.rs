@@ -63,29 +63,29 @@ struct Refusal {
     is_proven: bool,
 }
 
-/// What the engine's clock showed when it was looked at: at some moment between these.
+/// What a clock showed at some moment, or may have.
 #[derive(Clone, Copy, Debug)]
-struct EngineClock {
+struct Shown {
     time_ms: u64,
-    asked: Instant,
-    answered: Instant,
+    at: Instant,
 }
 
-impl EngineClock {
-    /// What it shows now at the most.
-    fn latest_ms(&self) -> u64 {
-        self.plus(self.asked)
-    }
-
-    /// And at least.
-    fn earliest_ms(&self) -> u64 {
-        self.plus(self.answered)
-    }
-
-    fn plus(&self, since: Instant) -> u64 {
-        let since_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+impl Shown {
+    /// What it shows now.
+    fn now_ms(&self) -> u64 {
+        let since_ms = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.time_ms.saturating_add(since_ms)
     }
+}
+
+/// The engine's clock, as its answers tell of it.
+#[derive(Clone, Copy, Debug)]
+struct EngineClock {
+    /// At least what it shows, by the last answer.
+    earliest: Shown,
+    /// At most what it shows, by any answer. Whoever steps it back, or chooses a leader whose clock is behind, does not make
+    /// batches older than they are.
+    latest: Shown,
 }
 
 /// Shared by the follower and the sequencer, who write it, and those who ask.
@@ -104,11 +104,14 @@ pub(crate) struct Shared {
     /// An append was given up that has certainly not happened; until something is heard of the engine, no other waits.
     is_out: AtomicBool,
     refused: Mutex<Option<Refusal>>,
+    /// A look has said that the engine's log may not be the view's, and none yet that it is.
+    is_suspicious: AtomicBool,
     /// It is heard of, and does not answer questions: a node without its leader.
     is_mute: AtomicBool,
     // Plain mutexes: held to copy a few words.
     heard: Mutex<Instant>,
-    clock: Mutex<EngineClock>,
+    /// Nothing before the first answer.
+    clock: Mutex<Option<EngineClock>>,
     /// The engine has removed what the view has not.
     is_outrun: watch::Sender<bool>,
 }
@@ -125,9 +128,10 @@ impl Shared {
             is_stuck: AtomicBool::new(false),
             is_out: AtomicBool::new(false),
             refused: Mutex::new(None),
+            is_suspicious: AtomicBool::new(false),
             is_mute: AtomicBool::new(false),
             heard: Mutex::new(now),
-            clock: Mutex::new(EngineClock { time_ms: u64::MAX, asked: now, answered: now }),
+            clock: Mutex::new(None),
             is_outrun: watch::Sender::new(false),
         }
     }
@@ -145,8 +149,16 @@ impl Shared {
         self.heard(look.newest);
         self.looked_newest.store(look.newest.0, Ordering::Relaxed);
         self.is_mute.store(false, Ordering::Relaxed);
-        let clock = EngineClock { time_ms: look.time_ms, asked, answered: Instant::now() };
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+        let time_ms = look.time_ms;
+        let earliest = Shown { time_ms, at: Instant::now() };
+        let mut latest = Shown { time_ms, at: asked };
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = *clock
+            && before.latest.now_ms() > latest.now_ms()
+        {
+            latest = before.latest;
+        }
+        *clock = Some(EngineClock { earliest, latest });
     }
 
     /// The engine was asked which log it keeps, and did not answer.
@@ -154,7 +166,7 @@ impl Shared {
         self.is_mute.store(true, Ordering::Relaxed);
     }
 
-    fn engine_clock(&self) -> EngineClock {
+    fn engine_clock(&self) -> Option<EngineClock> {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -206,8 +218,13 @@ impl Shared {
 
     /// The engine has removed batches that the view has not: it cannot go on from there, and must be built again.
     pub(crate) fn outrun(&self, what: &str) {
-        self.doubt(what);
-        self.is_outrun.send_replace(true);
+        if !self.is_outrun.send_replace(true) {
+            tracing::error!(what, "the log has left this replica behind");
+        }
+    }
+
+    pub(crate) fn is_outrun(&self) -> bool {
+        *self.is_outrun.borrow()
     }
 
     /// Waits until that has happened.
@@ -227,8 +244,18 @@ impl Shared {
         }
     }
 
+    /// The engine's log may not be the view's: until that is known nothing is appended to it.
+    pub(crate) fn suspect(&self) {
+        self.is_suspicious.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_suspicious(&self) -> bool {
+        self.is_suspicious.load(Ordering::Relaxed)
+    }
+
     /// The engine shows the view's log again.
     pub(crate) fn trust(&self) {
+        self.is_suspicious.store(false, Ordering::Relaxed);
         let doubt = |refusal: &mut Refusal| !refusal.is_proven;
         if self.refused.lock().unwrap_or_else(PoisonError::into_inner).take_if(doubt).is_some() {
             tracing::info!("the history matches again");
@@ -257,11 +284,12 @@ impl Shared {
     /// Batches that the engine has and the view has not, and one for each second of silence.
     pub(crate) fn lag(&self) -> u64 {
         let known = self.newest().0.saturating_sub(self.reached.load(Ordering::Relaxed));
-        let heard = if self.is_mute.load(Ordering::Relaxed) {
-            self.engine_clock().answered
-        } else {
-            *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-        };
+        let mut heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_mute.load(Ordering::Relaxed)
+            && let Some(clock) = self.engine_clock()
+        {
+            heard = clock.earliest.at;
+        }
         let silence = heard.elapsed();
         known + if silence > SILENCE_USUAL { silence.as_secs() } else { 0 }
     }
@@ -284,14 +312,16 @@ impl Shared {
     /// too early, for all.
     pub(crate) fn stamps(self: &Arc<Self>) -> Clock {
         let shared = Arc::clone(self);
-        Arc::new(move || shared.engine_clock().latest_ms())
+        Arc::new(move || shared.engine_clock().map_or(0, |clock| clock.latest.now_ms()))
     }
 
     /// What ages are counted by: the engine's clock or `own`, whichever is behind. By one that is ahead all would be trimmed
     /// too early.
     pub(crate) fn ages(self: &Arc<Self>, own: Clock) -> Clock {
         let shared = Arc::clone(self);
-        Arc::new(move || own().min(shared.engine_clock().earliest_ms()))
+        Arc::new(move || {
+            shared.engine_clock().map_or(0, |clock| own().min(clock.earliest.now_ms()))
+        })
     }
 }
 

@@ -127,6 +127,8 @@ pub(crate) struct Entry {
 /// What no view shows any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forgettable {
+    /// The log that it is said of: another one that has taken its place keeps all.
+    pub(crate) log_id: Uuid,
     /// Batches whose every record has an offset up to this.
     pub(crate) trim_point: u64,
     /// And whose time is before this.

@@ -149,8 +149,30 @@ impl From<EngineError> for JoinError {
     }
 }
 
+/// How catching up ended.
+enum CaughtUp {
+    Yes,
+    /// The engine removed what came next before the view had it: begin again.
+    Outrun,
+}
+
 impl<E: Engine> Joining<E> {
     pub(crate) async fn join(self) -> Result<Log, JoinError> {
+        loop {
+            let (log, newest) = self.follow().await?;
+            match self.catch_up(&log, newest).await {
+                Ok(CaughtUp::Yes) => return Ok(log),
+                Ok(CaughtUp::Outrun) => log.close().await,
+                Err(error) => {
+                    log.close().await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Opens a log that follows the engine, and says how far it must come.
+    async fn follow(&self) -> Result<(Log, Position), JoinError> {
         let (Ready { view, look, term }, asked) = self.ready().await?;
         let shared = Arc::new(Shared::new(view.marks().position));
         shared.looked(&look, asked);
@@ -182,6 +204,7 @@ impl<E: Engine> Joining<E> {
             kept_ms: self.settings.retention.map(|retention| {
                 u64::try_from(kept_for(retention).as_millis()).unwrap_or(u64::MAX)
             }),
+            followed: None,
             to,
         };
         let upkeep = Upkeep {
@@ -189,8 +212,10 @@ impl<E: Engine> Joining<E> {
             view: Arc::clone(&view),
             shared: Arc::clone(&shared),
             sequencer: handle.clone(),
-            clock: Arc::clone(&clock),
+            ages: Arc::clone(&clock),
+            stamps: shared.stamps(),
             retention: self.settings.retention,
+            log_id: look.identity.log_id,
             stopping: stopping.subscribe(),
         };
         let tasks = vec![tokio::spawn(follower.run()), tokio::spawn(upkeep.run())];
@@ -204,13 +229,7 @@ impl<E: Engine> Joining<E> {
             stopping,
             Some((shared, tasks)),
         );
-        match self.catch_up(&log, look.newest).await {
-            Ok(()) => Ok(log),
-            Err(error) => {
-                log.close().await;
-                Err(error)
-            }
-        }
+        Ok((log, look.newest))
     }
 
     /// Waits for an engine that answers and a log that goes with what the directory holds; and when it was asked.
@@ -360,7 +379,7 @@ impl<E: Engine> Joining<E> {
         Ok(Prepared::Again(Duration::ZERO))
     }
 
-    /// Begins a copy at the oldest batch that the engine has.
+    /// Begins a copy at the oldest batch that readers may be shown something of. What is older is about to be removed.
     async fn begin_view(&self, names: Names, look: Look) -> Result<Prepared, Mismatch> {
         let start = if look.newest == Position(0) {
             Marks::START
@@ -384,12 +403,19 @@ impl<E: Engine> Joining<E> {
                     newest.header.trim_point
                 )));
             }
-            let position = Position(look.first.0 - 1);
+            let shown = newest.header.trim_point.max(removed) + 1;
+            let Some(start) = self.frame_of(&look, newest, shown).await? else {
+                return Ok(Prepared::Again(Duration::ZERO));
+            };
+            let position = Position(start.header.position.0 - 1);
+            // The batch before it may come to be followed, and must then be the one that the copy begins behind.
+            let before =
+                if position < look.first { None } else { self.frame_at(&look, position).await? };
             Marks {
                 position,
-                next_offset: first.header.first_offset,
-                trim_point: removed,
-                time_ms: 0,
+                next_offset: start.header.first_offset,
+                trim_point: start.header.first_offset - 1,
+                time_ms: before.map_or(0, |before| before.header.time_ms),
             }
         };
         let (settings, term) = (self.view_settings, look.term);
@@ -431,7 +457,7 @@ impl<E: Engine> Joining<E> {
     }
 
     /// Waits until the view has reached `newest`.
-    async fn catch_up(&self, log: &Log, newest: Position) -> Result<(), JoinError> {
+    async fn catch_up(&self, log: &Log, newest: Position) -> Result<CaughtUp, JoinError> {
         let meters = ConditionMeters::new();
         let (began, mut said) = (Instant::now(), Instant::now());
         let shared = log.shared().expect("a cluster's log has one");
@@ -439,6 +465,9 @@ impl<E: Engine> Joining<E> {
             let position = log.position();
             if let Some(what) = shared.refused() {
                 return Err(JoinError::History(what.to_string()));
+            }
+            if shared.is_outrun() {
+                return Ok(CaughtUp::Outrun);
             }
             if log.is_poisoned() {
                 let source = io::Error::other("a write or sync failed while following");
@@ -451,7 +480,7 @@ impl<E: Engine> Joining<E> {
             if position >= newest && shared.is_verified() {
                 let (batches, tail) = (position.0, log.tail().get());
                 tracing::info!(batches, tail, took = ?began.elapsed(), "caught up with the log");
-                return Ok(());
+                return Ok(CaughtUp::Yes);
             }
             let is_new =
                 self.progress.set(Step::Following { position: position.0, newest: newest.0 });

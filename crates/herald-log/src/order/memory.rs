@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) term: u64,
     /// Its clock, which stands still.
     pub(crate) time_ms: u64,
+    /// When somebody begins to follow, so many of the oldest batches go first.
+    pub(crate) forgets_next: usize,
 }
 
 /// One client's way to it.
@@ -67,6 +69,12 @@ impl MemoryLog {
 impl State {
     pub(crate) fn newest(&self) -> Position {
         Position(self.forgotten + self.batches.len() as u64)
+    }
+
+    /// The oldest batches go.
+    pub(crate) fn forget(&mut self, count: usize) {
+        self.batches.drain(..count);
+        self.forgotten += count as u64;
     }
 
     fn at(&self, position: Position) -> Option<&Entry> {
@@ -145,6 +153,11 @@ impl Engine for MemoryEngine {
 
     async fn follow(&self, from: Position) -> Result<MemoryFollow, EngineError> {
         self.reach()?;
+        {
+            let mut state = self.log.state();
+            let count = std::mem::take(&mut state.forgets_next);
+            state.forget(count);
+        }
         Ok(MemoryFollow { engine: self.clone(), next: from })
     }
 
@@ -160,8 +173,7 @@ impl Engine for MemoryEngine {
             |entry: &&Entry| entry.tail <= what.trim_point && entry.time_ms < what.before_ms;
         let held = state.batches.len().saturating_sub(1);
         let count = state.batches[..held].iter().take_while(may_go).count();
-        state.batches.drain(..count);
-        state.forgotten += count as u64;
+        state.forget(count);
         Ok(())
     }
 }
@@ -187,6 +199,9 @@ impl Follow for MemoryFollow {
             let batches: Vec<_> = batches.take(BATCHES_MAX).collect();
             Followed { batches, newest: state.newest() }
         };
+        if log.state().forgotten >= self.next.0.max(1) {
+            return Err(EngineError::Broken("it is not there any more".into()));
+        }
         let mut followed = page();
         if followed.batches.is_empty() {
             let _ = timeout(HEARTBEAT, changed).await;

@@ -95,7 +95,8 @@ const SEEDED: &str = "UPDATE herald.log SET is_seeding = false WHERE log_id = $1
 const FORGETTABLE: &str = "
     SELECT (SELECT b.position FROM herald.batch b ORDER BY b.position DESC LIMIT 1)
     FROM (SELECT tail, time_ms FROM herald.batch ORDER BY position LIMIT 1) oldest
-    WHERE oldest.tail <= $1 AND oldest.time_ms < $2";
+    WHERE oldest.tail <= $1 AND oldest.time_ms < $2
+        AND EXISTS (SELECT FROM herald.log l WHERE l.log_id = $3)";
 /// Deletes from the front, before $3, up to the first batch that may not be forgotten.
 const FORGET: &str = "
     WITH oldest AS (
@@ -106,7 +107,8 @@ const FORGET: &str = "
         FROM oldest WINDOW up_to AS (ORDER BY position)
     )
     DELETE FROM herald.batch
-    WHERE position <= (SELECT max(position) FROM counted WHERE goes)";
+    WHERE position <= (SELECT max(position) FROM counted WHERE goes)
+        AND EXISTS (SELECT FROM herald.log l WHERE l.log_id = $6)";
 
 impl Postgres {
     pub(crate) fn new(url: &EngineUrl, settings: &EngineSettings) -> Result<Self, String> {
@@ -361,8 +363,8 @@ impl Asker {
     async fn forgettable(&mut self, what: Forgettable) -> Result<Option<Position>, EngineError> {
         self.statements().await?;
         let client = &self.session.client;
-        let parameters = [what.trim_point.cast_signed(), what.before_ms.cast_signed()];
-        let newest = client.query_opt(FORGETTABLE, &[&parameters[0], &parameters[1]]).await;
+        let (trim_point, before_ms) = (what.trim_point.cast_signed(), what.before_ms.cast_signed());
+        let newest = client.query_opt(FORGETTABLE, &[&trim_point, &before_ms, &what.log_id]).await;
         let Some(newest) = newest.map_err(Failure::from)? else { return Ok(None) };
         let lock = format!(
             "BEGIN; SET LOCAL lock_timeout = {}; LOCK TABLE herald.batch IN SHARE MODE; COMMIT",
@@ -389,7 +391,17 @@ impl Asker {
         let (trim_point, before_ms) = (what.trim_point.cast_signed(), what.before_ms.cast_signed());
         let newest = newest.0.cast_signed();
         let rows = transaction
-            .execute(FORGET, &[&trim_point, &before_ms, &newest, &FORGOTTEN_ROWS, &FORGOTTEN_BYTES])
+            .execute(
+                FORGET,
+                &[
+                    &trim_point,
+                    &before_ms,
+                    &newest,
+                    &FORGOTTEN_ROWS,
+                    &FORGOTTEN_BYTES,
+                    &what.log_id,
+                ],
+            )
             .await
             .map_err(Failure::from)?;
         transaction.commit().await.map_err(Failure::from)?;

@@ -47,6 +47,8 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 const TRY_MIN: Duration = Duration::from_millis(2500);
 /// So much is decoded at once, in tens of microseconds; more is given to a thread that may take its time.
 const DECODED_HERE_BYTES_MAX: usize = 128 << 10;
+/// How often it is tried to read what a batch stands behind.
+const READS_MAX: u32 = 2;
 /// Between two tries to add to the view what the disk had no room for.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 
@@ -116,7 +118,7 @@ impl<E: Engine> Replicated<E> {
         followed: mpsc::Receiver<Followed>,
     ) -> Self {
         let newest = view.marks().position;
-        let newest_id = if newest == Position(0) { Some(0) } else { view.newest_id() };
+        let newest_id = if newest == Position(0) { Some(0) } else { view.newest().batch_id };
         let (backlog, unsettled, turns) = (Vec::new(), None, Turns::new());
         Self {
             engine,
@@ -134,9 +136,23 @@ impl<E: Engine> Replicated<E> {
         }
     }
 
-    /// Tries one batch until it is known what became of it, or until `deadline`.
-    async fn store(&mut self, own: &Own, deadline: Instant, mut may_appear: bool) -> Outcome {
-        let engine = Arc::clone(&self.engine);
+    /// Tries one batch until it is known what became of it, or until `deadline`. `may_appear`: it was tried before.
+    async fn store(&mut self, own: &Own, deadline: Instant, may_appear: bool) -> Outcome {
+        let mut is_repeated = may_appear;
+        let outcome = self.try_storing(own, deadline, &mut is_repeated).await;
+        if is_repeated && matches!(outcome, Outcome::Stored) {
+            self.stands_right(own).await;
+        }
+        outcome
+    }
+
+    async fn try_storing(
+        &mut self,
+        own: &Own,
+        deadline: Instant,
+        may_appear: &mut bool,
+    ) -> Outcome {
+        let (engine, shared) = (Arc::clone(&self.engine), Arc::clone(&self.shared));
         let position = own.position();
         let (mut is_taken, mut next_wait) = (false, Duration::ZERO);
         loop {
@@ -150,7 +166,7 @@ impl<E: Engine> Replicated<E> {
                 if !wait.is_zero() {
                     sleep(wait).await;
                 }
-                engine.append(&own.entry).await
+                append_trusting(&*engine, &shared, &own.entry).await
             };
             let mut attempt = pin!(attempt);
             let answer = loop {
@@ -164,7 +180,7 @@ impl<E: Engine> Replicated<E> {
                     answer = &mut attempt => break answer,
                     () = sleep_until(deadline) => {
                         // The try under way may land later.
-                        return Outcome::GivenUp { may_appear: may_appear || !is_taken };
+                        return Outcome::GivenUp { may_appear: *may_appear || !is_taken };
                     }
                 }
             };
@@ -180,23 +196,52 @@ impl<E: Engine> Replicated<E> {
                     return Outcome::Stored;
                 }
                 // Perhaps said by a leader that is none any more, so that only what stands there in the end tells.
-                Err(AppendFailure::Conflict) => (is_taken, may_appear) = (true, true),
-                Err(AppendFailure::Refused(why)) if !may_appear => {
+                Err(AppendFailure::Conflict) => (is_taken, *may_appear) = (true, true),
+                Err(AppendFailure::Refused(why)) if !*may_appear => {
                     return Outcome::Refused(io::Error::other(why));
                 }
                 Err(AppendFailure::Away(_)) if Instant::now() + TRY_MIN > deadline => {
-                    return Outcome::GivenUp { may_appear };
+                    return Outcome::GivenUp { may_appear: *may_appear };
                 }
                 Err(AppendFailure::Refused(_) | AppendFailure::Away(_)) => {}
                 Err(AppendFailure::Unknown(why)) => {
-                    if !may_appear {
+                    if !*may_appear {
                         tracing::warn!(
                             error = with_causes(&*why),
                             position = position.0,
                             "no answer about a batch: it is repeated until something stands at its position",
                         );
                     }
-                    may_appear = true;
+                    *may_appear = true;
+                }
+            }
+        }
+    }
+
+    /// Looks whether a batch that was repeated stands behind the one that it was made for. It may have waited while the engine's
+    /// log became shorter and went on with others, and an engine that goes by positions alone takes it then.
+    async fn stands_right(&self, own: &Own) {
+        let Place { position, batch_id } = own.entry.after;
+        if position == Position(0) {
+            return;
+        }
+        for _ in 0..READS_MAX {
+            match self.engine.read(position).await {
+                Ok(Some(bytes)) => {
+                    let before = Header::of_frame(&bytes, self.identity.salt);
+                    if before.is_ok_and(|before| before.batch_id != batch_id) {
+                        self.shared.refuse(&format!(
+                            "the engine has another batch at position {position} than this replica: it has lost what it had \
+                             acknowledged, and went on. {WHAT_TO_DO}"
+                        ));
+                    }
+                    return;
+                }
+                // It has aged out, so that nothing came in its place.
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(error = with_causes(&error), "a batch could not be read");
+                    sleep(RETRY_WAIT).await;
                 }
             }
         }
@@ -316,13 +361,14 @@ impl<E: Engine> Replicated<E> {
         {
             self.take_in(followed, Position(0)).await;
         }
-        self.settle_followed();
+        self.settle_followed().await;
     }
 
     /// The batch without an answer is settled once something stands at its position.
-    fn settle_followed(&mut self) {
+    async fn settle_followed(&mut self) {
         if let Some(own) = self.unsettled.take_if(|own| own.position() <= self.newest) {
             self.settled(&own);
+            self.stands_right(&own).await;
         }
     }
 
@@ -339,6 +385,8 @@ impl<E: Engine> Replicated<E> {
             Some(OrderError::OtherHistory)
         } else if self.view.is_poisoned() {
             Some(OrderError::Poisoned)
+        } else if self.shared.is_suspicious() {
+            Some(OrderError::Away)
         } else if !self.backlog.is_empty() {
             let what = "the disk has no room for what the engine has stored";
             Some(OrderError::Refused(io::Error::new(io::ErrorKind::StorageFull, what)))
@@ -347,9 +395,10 @@ impl<E: Engine> Replicated<E> {
         }
     }
 
-    /// Waits until `deadline` for what the view must know before it can append: which batch it holds last.
+    /// Waits until `deadline` for what the view must know before it can append: which batch it holds last, and that the engine
+    /// has it.
     async fn know_newest(&mut self, deadline: Instant) -> bool {
-        while self.newest_id.is_none() {
+        while self.newest_id.is_none() || !self.shared.is_verified() {
             let Ok(followed) = timeout_at(deadline, receive(&mut self.followed)).await else {
                 return false;
             };
@@ -385,6 +434,19 @@ impl<E: Engine> Replicated<E> {
 /// What an operator does about a log that is not the replica's.
 pub(crate) const WHAT_TO_DO: &str = "See docs/operations.md, \"When the log is another one\": restore the engine, or fill a \
     new one from this replica with `herald log seed`";
+
+/// Appends once the engine's log is not in question. An engine that goes by positions alone would take a batch behind another
+/// one than it was made for, where the log has become shorter and gone on.
+async fn append_trusting<E: Engine>(
+    engine: &E,
+    shared: &Shared,
+    entry: &Entry,
+) -> Result<(), AppendFailure> {
+    while shared.is_suspicious() || shared.refused().is_some() {
+        sleep(RETRY_WAIT).await;
+    }
+    engine.append(entry).await
+}
 
 /// The next thing that was followed. The follower ends only with the replica.
 async fn receive(followed: &mut mpsc::Receiver<Followed>) -> Followed {
@@ -489,7 +551,11 @@ impl<E: Engine> Order for Replicated<E> {
             self.add(vec![own.frame.clone()]).await;
         }
         match self.store(&own, began + APPEND_WAIT, false).await {
-            Outcome::Stored if self.backlog.is_empty() && !self.view.is_poisoned() => {
+            Outcome::Stored
+                if self.backlog.is_empty()
+                    && !self.view.is_poisoned()
+                    && !self.shared.is_refused_for_good() =>
+            {
                 self.turns.won(batch.id, began.elapsed(), Instant::now());
                 Ok(own.frame)
             }
@@ -522,7 +588,7 @@ impl<E: Engine> Order for Replicated<E> {
         let again = async {
             let Some(own) = &self.unsettled else { return pending().await };
             sleep(RETRY_WAIT).await;
-            self.engine.append(&own.entry).await
+            append_trusting(&*self.engine, &self.shared, &own.entry).await
         };
         tokio::select! {
             biased;
@@ -537,12 +603,13 @@ impl<E: Engine> Order for Replicated<E> {
             News::Followed(followed) => {
                 let awaited = self.unsettled.as_ref().map_or(Position(0), Own::position);
                 self.take_in(followed, awaited).await;
-                self.settle_followed();
+                self.settle_followed().await;
             }
             News::Tried(Ok(())) => {
                 if let Some(own) = self.unsettled.take() {
                     self.add(vec![own.frame.clone()]).await;
                     self.settled(&own);
+                    self.stands_right(&own).await;
                 }
             }
             // What stands there comes to be followed; or nothing does yet.

@@ -253,10 +253,7 @@ async fn a_log_that_was_purged_is_noticed_while_running() {
     for _ in 0..3 {
         append_one(&log, draft(None, 1)).await.unwrap();
     }
-    engine.log.change(|state| {
-        state.forgotten = state.newest().0;
-        state.batches.clear();
-    });
+    engine.log.change(|state| state.forget(3));
     let what = loop {
         match log.condition() {
             Condition::Refused(what) => break what,
@@ -281,10 +278,7 @@ async fn a_replica_that_was_away_for_too_long_ends_and_its_copy_is_built_again()
     }
     other.0.sequencer.trim(Offset::new(4).unwrap()).await;
     assert_eq!(other.trim_point().get(), 4);
-    engine.log.change(|state| {
-        state.forgotten = 4;
-        state.batches.drain(..4);
-    });
+    engine.log.change(|state| state.forget(4));
     assert!(log.outrun().now_or_never().is_none());
     engine.is_away.store(false, Ordering::Relaxed);
     log.outrun().await;
@@ -292,6 +286,79 @@ async fn a_replica_that_was_away_for_too_long_ends_and_its_copy_is_built_again()
     log.close().await;
     let log = try_join(&engine, &disk).await.unwrap();
     assert_eq!(offsets_after(&log, Offset::ZERO).await, [5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_begins_with_what_readers_are_shown_and_not_with_what_is_about_to_go() {
+    let engine = MemoryEngine::default();
+    let log = join(&engine).await;
+    for _ in 0..4 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    log.0.sequencer.trim(Offset::new(3).unwrap()).await;
+    // All that is trimmed goes between the look and the first batch.
+    engine.log.state().forgets_next = 3;
+    let fresh = join(&engine.another()).await;
+    assert_eq!((fresh.trim_point().get(), fresh.tail().get()), (3, 4));
+    assert_eq!(offsets_after(&fresh, Offset::ZERO).await, [4]);
+    assert_eq!(fresh.condition(), Condition::Fine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_outrun_before_it_has_caught_up_is_begun_again() {
+    let engine = MemoryEngine::default();
+    let log = join(&engine).await;
+    for _ in 0..3 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    let disk = MemoryDisk::default();
+    try_join(&engine.another(), &disk).await.unwrap().close().await;
+    for _ in 0..3 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    log.0.sequencer.trim(Offset::new(6).unwrap()).await;
+    engine.log.state().forgets_next = 5;
+    let late = try_join(&engine.another(), &disk).await.unwrap();
+    assert_eq!((late.trim_point().get(), late.tail().get()), (6, 6));
+    let appended = append_one(&late, draft(None, 1)).await.unwrap();
+    assert_eq!(appended.offset.get(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_proven_is_no_reason_to_begin_again() {
+    let engine = MemoryEngine::default();
+    let log = join(&engine).await;
+    for _ in 0..3 {
+        append_one(&log, draft(None, 1)).await.unwrap();
+    }
+    engine.is_away.store(true, Ordering::Relaxed);
+    engine.log.change(|state| drop(state.batches.pop()));
+    let fresh = join(&engine.another()).await;
+    for _ in 0..3 {
+        append_one(&fresh, draft(None, 2)).await.unwrap();
+    }
+    engine.is_away.store(false, Ordering::Relaxed);
+    while !matches!(log.condition(), Condition::Refused(_)) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    engine.log.change(|state| state.forget(5));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(log.outrun().now_or_never().is_none());
+    assert!(matches!(log.condition(), Condition::Refused(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_grow_no_older_when_the_engines_clock_is_set_back() {
+    let engine = MemoryEngine::default();
+    engine.log.change(|state| state.time_ms = 10_000_000);
+    let log = join(&engine).await;
+    append_one(&log, draft(None, 1)).await.unwrap();
+    engine.log.change(|state| state.time_ms = 1_000_000);
+    // Some looks later.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    append_one(&log, draft(None, 1)).await.unwrap();
+    let stamped = engine.log.state().batches[1].time_ms;
+    assert!((10_600_000..10_601_000).contains(&stamped), "{stamped}");
 }
 
 #[tokio::test(start_paused = true)]

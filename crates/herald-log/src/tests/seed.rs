@@ -498,7 +498,8 @@ async fn a_jump_grows_old_with_what_is_before_it() {
     let log = join(&engine.another()).await;
     log.0.sequencer.trim(all).await;
     append_one(&log, draft(None, 1)).await.unwrap();
-    let everything = Forgettable { trim_point: all.get(), before_ms: u64::MAX };
+    let log_id = engine.log.state().identity.unwrap().log_id;
+    let everything = Forgettable { log_id, trim_point: all.get(), before_ms: u64::MAX };
     engine.forget(everything).await.unwrap();
     let fresh = join(&engine.another()).await;
     assert_eq!(offsets_after(&fresh, Offset::ZERO).await, [seeded.next_offset.get()]);

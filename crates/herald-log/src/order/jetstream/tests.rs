@@ -101,15 +101,23 @@ fn unfit<T: std::fmt::Debug>(outcome: Result<T, EngineError>) -> String {
 
 /// Follows until a position has come; each must come behind the other.
 async fn follow_until(follower: &mut Follower, from: u64, until: u64) -> Vec<Bytes> {
+    try_follow_until(follower, from, until).await.unwrap()
+}
+
+async fn try_follow_until(
+    follower: &mut Follower,
+    from: u64,
+    until: u64,
+) -> Result<Vec<Bytes>, EngineError> {
     let mut frames = Vec::new();
     while from + frames.len() as u64 <= until {
-        let followed = timeout(HANG, follower.next()).await.unwrap().unwrap();
+        let followed = timeout(HANG, follower.next()).await.unwrap()?;
         for (position, frame) in followed.batches {
             assert_eq!(position.0, from + frames.len() as u64);
             frames.push(frame);
         }
     }
-    frames
+    Ok(frames)
 }
 
 /// What was logged in this thread.
@@ -167,7 +175,8 @@ async fn a_log_is_made_and_what_is_appended_to_it_is_there() {
         assert_eq!(engine.read(Position(position)).await.unwrap(), Some(frame(position)));
     }
     assert_eq!(engine.read(Position(4)).await.unwrap(), None);
-    engine.forget(Forgettable { trim_point: 3, before_ms: u64::MAX }).await.unwrap();
+    let log_id = look.identity.log_id;
+    engine.forget(Forgettable { log_id, trim_point: 3, before_ms: u64::MAX }).await.unwrap();
     assert_eq!(engine.read(Position(1)).await.unwrap(), Some(frame(1)), "its age does it");
 }
 

@@ -48,7 +48,7 @@ impl<E: Engine> Joining<E> {
     }
 
     /// The last batch that begins at or before `offset`, or the first one.
-    async fn frame_of(
+    pub(super) async fn frame_of(
         &self,
         look: &Look,
         newest: Frame,

@@ -17,7 +17,7 @@ use crate::{
         engine::{Engine, EngineError, Follow as _, Followed, Identity, Look, SILENCE_MAX},
     },
     surroundings,
-    view::View,
+    view::{Newest, View},
 };
 
 /// How often the engine is asked which log it keeps.
@@ -42,6 +42,9 @@ pub(crate) struct Follower<E> {
     pub(crate) term: u64,
     /// How long the engine keeps a batch at least; for ever where this is not said.
     pub(crate) kept_ms: Option<u64>,
+    /// The newest batch that has come to be followed. When following begins again the engine must still have it; the view's
+    /// newest may by then be one that was stored behind another.
+    pub(crate) followed: Option<Newest>,
     pub(crate) to: mpsc::Sender<Followed>,
 }
 
@@ -118,7 +121,7 @@ impl<E: Engine> Follower<E> {
     }
 
     async fn follow(&mut self, has_followed: &mut bool) -> Ended {
-        let look = match self.check().await {
+        let look = match self.check(self.followed).await {
             Ok(look) => look,
             Err(ended) => return ended,
         };
@@ -128,12 +131,15 @@ impl<E: Engine> Follower<E> {
             Ok(follow) => follow,
             Err(error) => return error.into(),
         };
-        let (to, shared) = (self.to.clone(), Arc::clone(&self.shared));
-        tokio::select! {
+        let (to, shared, salt) = (self.to.clone(), Arc::clone(&self.shared), self.identity.salt);
+        let mut newest = self.followed;
+        let ended = tokio::select! {
             biased;
-            ended = receive::<E>(follow, to, shared, has_followed) => ended,
+            ended = receive::<E>(follow, to, shared, salt, has_followed, &mut newest) => ended,
             ended = self.keep_checking() => ended,
-        }
+        };
+        self.followed = newest;
+        ended
     }
 
     async fn keep_checking(&mut self) -> Ended {
@@ -143,7 +149,7 @@ impl<E: Engine> Follower<E> {
         let mut is_unfit = false;
         loop {
             looks.tick().await;
-            match self.check().await {
+            match self.check(None).await {
                 Ok(_) => is_unfit = false,
                 // Whether the engine can be followed is seen by following.
                 Err(Ended::ForNow(error)) => {
@@ -167,59 +173,72 @@ impl<E: Engine> Follower<E> {
     }
 
     /// Looks whether the engine keeps the log that the view is a copy of, and all of it that the view has not. Comes back
-    /// when it does, and until then says that it does not.
-    async fn check(&mut self) -> Result<Look, Ended> {
-        // Before the looks: what is appended meanwhile is not missed by them.
-        let reached = self.view.marks().position;
+    /// when it does, and until then says that it does not. It must still have `doubted`, too, unless that has aged out.
+    async fn check(&mut self, mut doubted: Option<Newest>) -> Result<Look, Ended> {
         let mut looks = 0;
         loop {
+            // Before the look: what is appended meanwhile is not missed by it.
+            let held = self.view.newest();
             let asked = Instant::now();
             let suspicion = match self.engine.look().await? {
                 None => Suspicion::now("the engine has no log any more".to_owned()),
-                Some(look) => match self.suspicion(&look, reached) {
-                    None if self.is_replaced(&look, reached).await => Suspicion::now(format!(
-                        "the engine has another batch at position {reached} than this replica: it has lost what it \
-                             had acknowledged, and went on"
-                    )),
-                    None => {
+                Some(look) => {
+                    // What was followed may still be on its way to the view.
+                    let followed = doubted.map_or(Position(0), |doubted| doubted.position);
+                    let reached = held.position.max(followed);
+                    let mut suspicion = self.suspicion(&look, reached);
+                    if suspicion.is_none() {
+                        let ends_alike = Some(held).filter(|held| held.position == look.newest);
+                        let held = doubted.into_iter().chain(ends_alike);
+                        suspicion = self.other_batch(held).await?;
+                    }
+                    let Some(suspicion) = suspicion else {
                         self.shared.looked(&look, asked);
                         self.shared.trust();
                         return Ok(self.remember(look).await);
-                    }
-                    Some(suspicion) => suspicion,
-                },
+                    };
+                    suspicion
+                }
             };
             looks += 1;
             self.shared.is_mute();
+            self.shared.suspect();
+            doubted.get_or_insert(held);
             // What one doubts may change: then as many looks have been taken, or more.
-            if looks >= suspicion.looks && suspicion.is_outrun {
-                self.shared.outrun(&suspicion.what);
-            } else if looks >= suspicion.looks {
-                self.shared.doubt(&format!("{}. {WHAT_TO_DO}", suspicion.what));
-            } else {
+            if looks < suspicion.looks {
                 let what = suspicion.what;
                 tracing::warn!(
                     what,
                     "the log may not be the one that this replica holds, looking again"
                 );
+            } else if suspicion.is_outrun && !self.shared.is_refused_for_good() {
+                self.shared.outrun(&suspicion.what);
+            } else {
+                self.shared.doubt(&format!("{}. {WHAT_TO_DO}", suspicion.what));
             }
             sleep(SUSPICION_WAIT).await;
         }
     }
 
-    /// Whether the engine's log ends where the view does, with another batch there. Nothing comes to be followed then that
-    /// would tell.
-    async fn is_replaced(&self, look: &Look, reached: Position) -> bool {
-        let held = self.view.newest_id();
-        let (Some(held), true) = (held, self.view.marks().position == reached) else {
-            return false;
-        };
-        if look.newest != reached || reached == Position(0) {
-            return false;
+    /// Whether the engine has others in the place of these batches. Where the log ends with the view, nothing that comes to be
+    /// followed would tell.
+    async fn other_batch(
+        &self,
+        held: impl Iterator<Item = Newest>,
+    ) -> Result<Option<Suspicion>, EngineError> {
+        for Newest { position, batch_id } in held {
+            let Some(batch_id) = batch_id.filter(|_| position > Position(0)) else { continue };
+            // What has aged out meanwhile cannot be asked.
+            let Some(bytes) = self.engine.read(position).await? else { continue };
+            let header = Header::of_frame(&bytes, self.identity.salt);
+            if header.is_ok_and(|header| header.batch_id != batch_id) {
+                return Ok(Some(Suspicion::now(format!(
+                    "the engine has another batch at position {position} than this replica: it has lost what it had \
+                     acknowledged, and went on"
+                ))));
+            }
         }
-        // One that is not answered is tried with the next look.
-        let Ok(Some(bytes)) = self.engine.read(reached).await else { return false };
-        Header::of_frame(&bytes, self.identity.salt).is_ok_and(|header| header.batch_id != held)
+        Ok(None)
     }
 
     fn suspicion(&self, look: &Look, reached: Position) -> Option<Suspicion> {
@@ -284,21 +303,29 @@ impl<E: Engine> Follower<E> {
     }
 }
 
+/// Hands on what comes, and notes whether anything did and which batch was the newest.
 async fn receive<E: Engine>(
     mut follow: E::Follow,
     to: mpsc::Sender<Followed>,
     shared: Arc<Shared>,
+    salt: u64,
     has_followed: &mut bool,
+    newest: &mut Option<Newest>,
 ) -> Ended {
     loop {
-        let followed = match timeout(SILENCE_MAX, follow.next()).await {
-            Ok(Ok(followed)) => followed,
+        let page = match timeout(SILENCE_MAX, follow.next()).await {
+            Ok(Ok(page)) => page,
             Ok(Err(error)) => return error.into(),
             Err(silent) => return EngineError::Away(silent.into()).into(),
         };
         *has_followed = true;
-        shared.heard(followed.newest);
-        if to.send(followed).await.is_err() {
+        if let Some((position, bytes)) = page.batches.last()
+            && let Ok(header) = Header::of_frame(bytes, salt)
+        {
+            *newest = Some(Newest { position: *position, batch_id: Some(header.batch_id) });
+        }
+        shared.heard(page.newest);
+        if to.send(page).await.is_err() {
             return Ended::Closed;
         }
     }

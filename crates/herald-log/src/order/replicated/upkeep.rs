@@ -7,6 +7,7 @@ use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
 };
+use uuid::Uuid;
 
 use crate::{
     Clock,
@@ -32,8 +33,12 @@ pub(crate) struct Upkeep<E> {
     pub(crate) view: Arc<View>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) sequencer: Handle,
-    pub(crate) clock: Clock,
+    /// What ages are counted by, where something may go because of its age.
+    pub(crate) ages: Clock,
+    /// And the engine's clock, which it removes what is old by.
+    pub(crate) stamps: Clock,
     pub(crate) retention: Option<Duration>,
+    pub(crate) log_id: Uuid,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
@@ -76,18 +81,22 @@ impl<E: Engine> Upkeep<E> {
     /// whose records have all aged out does not begin at 1 again.
     async fn forget(&mut self) {
         let Some(retention) = self.retention else { return };
-        let (marks, now_ms) = (self.view.marks(), (self.clock)());
+        if self.shared.refused().is_some() || self.shared.is_suspicious() {
+            return;
+        }
+        let marks = self.view.marks();
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let kept = kept_for(retention);
         // A copy that has just begun does not know the time of the batch before it.
         if marks.next_offset > 1
             && marks.time_ms > 0
-            && now_ms.saturating_sub(marks.time_ms) > ms(kept / 2)
+            && (self.stamps)().saturating_sub(marks.time_ms) > ms(kept / 2)
         {
             self.sequencer.carry().await;
         }
-        let before_ms = now_ms.saturating_sub(ms(kept));
-        let forgettable = Forgettable { trim_point: marks.trim_point, before_ms };
+        let before_ms = (self.ages)().saturating_sub(ms(kept));
+        let log_id = self.log_id;
+        let forgettable = Forgettable { log_id, trim_point: marks.trim_point, before_ms };
         if let Err(error) = self.engine.forget(forgettable).await {
             tracing::debug!(
                 error = with_causes(&error),

@@ -78,6 +78,8 @@ impl Mood {
 /// The engine itself.
 pub(super) struct SimLog {
     pub(super) world: Arc<World>,
+    /// It compares which batch an append is to stand behind, and not only its position.
+    compares_ids: bool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -97,6 +99,8 @@ pub(super) struct State {
     pub(super) stale: Option<Position>,
     /// How often that has been.
     pub(super) changes_of_leader: u64,
+    /// How often all of it was started again, which nobody goes on following over.
+    pub(super) starts: u64,
     /// What the clocks of all have leapt ahead.
     pub(super) leapt_ms: u64,
     /// Clients that are cut off.
@@ -119,13 +123,15 @@ impl SimLog {
             is_full: false,
             stale: None,
             changes_of_leader: 0,
+            starts: 0,
             leapt_ms: 0,
             cut: vec![false; clients],
             skips: None,
             damages: None,
         };
         let (state, changed) = (Mutex::new(state), Notify::new());
-        Arc::new(Self { world: Arc::clone(world), state, changed })
+        let compares_ids = world.is(0.5);
+        Arc::new(Self { world: Arc::clone(world), compares_ids, state, changed })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -151,7 +157,8 @@ impl SimLog {
         {
             let mut state = self.state();
             let before = state.at(entry.after.position).map_or(0, |before| before.batch_id);
-            if (state.newest(), before) != (entry.after.position, entry.after.batch_id) {
+            let is_behind = before == entry.after.batch_id || !self.compares_ids;
+            if state.newest() != entry.after.position || !is_behind {
                 return Err(AppendFailure::Conflict);
             }
             state.batches.push(entry.clone());
@@ -307,7 +314,8 @@ impl Engine for SimEngine {
 
     async fn follow(&self, from: Position) -> Result<SimFollow, EngineError> {
         self.reach().await?;
-        Ok(SimFollow { engine: self.clone(), next: from })
+        let starts = self.log.state().starts;
+        Ok(SimFollow { engine: self.clone(), next: from, starts })
     }
 
     async fn read(&self, position: Position) -> Result<Option<Bytes>, EngineError> {
@@ -337,6 +345,7 @@ impl Engine for SimEngine {
 pub(super) struct SimFollow {
     engine: SimEngine,
     next: Position,
+    starts: u64,
 }
 
 impl SimFollow {
@@ -400,6 +409,9 @@ impl Follow for SimFollow {
             changed.as_mut().enable();
         }
         sleep(Duration::from_millis(log.world.between(0..mood.follow_delay))).await;
+        if log.state().starts != self.starts {
+            return Err(EngineError::Away(away()));
+        }
         if !self.engine.reaches() {
             // Some cuts are noticed, some only by the silence.
             if log.world.is(0.5) {

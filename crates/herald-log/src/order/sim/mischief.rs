@@ -83,6 +83,20 @@ pub(super) async fn live(world: Arc<World>) {
     {
         stopped.end(if world.is(0.5) { End::Stop } else { End::Kill }).await;
     }
+    let keeps = matches!(mischief, Mischief::Skips | Mischief::Damages);
+    if !keeps && world.is(0.5) {
+        // Batches of theirs are under way, and nobody has heard what became of them.
+        let lossy = Mood { loses_request: 0.5, loses_answer: 0.9, ..Mood::calm() };
+        cluster.engine.change(|state| state.mood = lossy);
+        for replica in seen.iter().filter(|it| it.is_started()) {
+            let (world, replica) = (Arc::clone(&world), Arc::clone(replica));
+            tokio::spawn(async move {
+                append(&world, &replica, clients::new_drafts(&world)).await;
+            });
+        }
+        sleep(world.millis(0..12_000)).await;
+        cluster.engine.change(|state| state.mood = Mood { latency: 1..30, ..Mood::calm() });
+    }
     let victims = strike(&cluster, mischief, safe, &seen);
     if matches!(mischief, Mischief::TakesBackAndGoesOn) {
         behind.start();
@@ -149,6 +163,7 @@ fn strike(
             let left = usize::try_from(safe.0 - state.forgotten).unwrap();
             state.batches.truncate(left);
             state.stored.truncate(usize::try_from(safe.0).unwrap());
+            state.starts += 1;
         }
         Mischief::IsEmptied => {
             state.identity = None;

@@ -127,8 +127,7 @@ async fn a_server_that_is_cut_off_from_the_others_is_left() {
         let engine = engine(&cluster.url());
         let address = format!("nats://{}", cluster.addresses()[cut_off]);
         engine.link.servers.lock().unwrap().sort_by_key(|server| *server != address);
-        let mut follower = again(&engine, Position(1)).await;
-        follow_until(&mut follower, 1, newest).await;
+        let mut follower = again_until(&engine, 1, newest).await;
         assert_eq!(engine.link.session.lock().await.as_ref().unwrap().server, address);
         for other in (0..3).filter(|other| *other != cut_off) {
             cluster.cut(cut_off, other, Cut::Silence);
@@ -136,12 +135,25 @@ async fn a_server_that_is_cut_off_from_the_others_is_left() {
         append_until_stored(&engine, newest + 1).await;
         let error = end_of(&mut follower).await;
         assert!(matches!(error, EngineError::Away(_)), "{error}");
-        let mut follower = again(&engine, Position(newest + 1)).await;
-        follow_until(&mut follower, newest + 1, newest + 1).await;
+        again_until(&engine, newest + 1, newest + 1).await;
         assert_ne!(engine.link.session.lock().await.as_ref().unwrap().server, address);
         cluster.heal();
         cluster.ready().await.unwrap();
     }
+}
+
+/// Follows until `until`, from the beginning again where the servers have not settled.
+async fn again_until(engine: &Jetstream, from: u64, until: u64) -> Follower {
+    timeout(HANG, async {
+        loop {
+            let mut follower = again(engine, Position(from)).await;
+            if try_follow_until(&mut follower, from, until).await.is_ok() {
+                return follower;
+            }
+        }
+    })
+    .await
+    .unwrap()
 }
 
 async fn any_newest(engine: &Jetstream) -> u64 {

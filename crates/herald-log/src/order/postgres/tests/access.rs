@@ -81,7 +81,8 @@ async fn what_a_role_lacks_is_said_by_name() {
     replica.append(&entry(START, 1, b"")).await.unwrap();
     replica.append(&entry(place(1, 1), 2, b"")).await.unwrap();
     follow_up(&mut replica.follow(Position(1)).await.unwrap(), 2).await;
-    replica.forget(Forgettable { trim_point: 9, before_ms: 9999 }).await.unwrap();
+    let log_id = identity(1).log_id;
+    replica.forget(Forgettable { log_id, trim_point: 9, before_ms: 9999 }).await.unwrap();
     let look = replica.look().await.unwrap().unwrap();
     assert_eq!(look.first, Position(2));
     replica.seeded(&look.identity).await.unwrap();

@@ -123,7 +123,8 @@ async fn what_goes_missing_or_is_not_what_was_stored_breaks_a_follower() {
 #[tokio::test]
 async fn the_oldest_are_forgotten_as_far_as_they_may_but_never_the_newest() {
     let (_cluster, engine) = made().await;
-    let what = |trim_point, before_ms| Forgettable { trim_point, before_ms };
+    let log_id = identity(1).log_id;
+    let what = |trim_point, before_ms| Forgettable { log_id, trim_point, before_ms };
     engine.forget(what(u64::MAX >> 1, u64::MAX >> 1)).await.unwrap();
     fill(&engine, 10).await;
     let first = async || engine.look().await.unwrap().unwrap().first;
@@ -134,6 +135,10 @@ async fn the_oldest_are_forgotten_as_far_as_they_may_but_never_the_newest() {
         engine.forget(what(trim_point, before_ms)).await.unwrap();
         assert_eq!(first().await, Position(left), "{trim_point} {before_ms}");
     }
+    // What is said of another log is not done to this one.
+    let others = Forgettable { log_id: identity(2).log_id, ..what(99, 99_000) };
+    engine.forget(others).await.unwrap();
+    assert_eq!(first().await, Position(6));
     // A writer at work has perhaps not seen the newest: nothing goes until it has finished.
     let writer = engine.door.open().await.unwrap();
     let writer = &writer.client;
@@ -159,7 +164,9 @@ async fn many_are_forgotten_in_steps() {
     let mut follow = engine.follow(Position(1)).await.unwrap();
     let all = follow_up(&mut follow, usize::try_from(count).unwrap()).await;
     assert!(positions(&all).into_iter().eq(1..=count.cast_unsigned()));
-    engine.forget(Forgettable { trim_point: 1 << 40, before_ms: 1 << 40 }).await.unwrap();
+    let log_id = identity(1).log_id;
+    let everything = Forgettable { log_id, trim_point: 1 << 40, before_ms: 1 << 40 };
+    engine.forget(everything).await.unwrap();
     let look = engine.look().await.unwrap().unwrap();
     assert_eq!((look.first, look.newest), (look.newest, Position(count.cast_unsigned())));
 }
