@@ -89,20 +89,26 @@ impl Log {
         engine: E,
         progress: &Progress,
     ) -> Result<Self, JoinError> {
-        let dir = dir.to_owned();
-        let disk = tokio::task::spawn_blocking(move || DataDir::open(&dir));
-        let disk = disk.await.expect("opening a directory does not panic")?;
+        let engine = Arc::new(engine);
         let own_clock: Clock =
             Arc::new(|| u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default());
-        let joining = Joining {
-            disk: Arc::new(disk),
-            engine: Arc::new(engine),
-            view_settings: ViewSettings::default(),
-            settings,
-            own_clock,
-            progress: progress.clone(),
-        };
-        joining.join().await
+        loop {
+            // Anew each time: a log that is closed gives its directory back.
+            let dir = dir.to_owned();
+            let disk = tokio::task::spawn_blocking(move || DataDir::open(&dir));
+            let disk = disk.await.expect("opening a directory does not panic")?;
+            let joining = Joining {
+                disk: Arc::new(disk),
+                engine: Arc::clone(&engine),
+                view_settings: ViewSettings::default(),
+                settings,
+                own_clock: Arc::clone(&own_clock),
+                progress: progress.clone(),
+            };
+            if let Some(log) = joining.join().await? {
+                return Ok(log);
+            }
+        }
     }
 }
 
@@ -157,18 +163,15 @@ enum CaughtUp {
 }
 
 impl<E: Engine> Joining<E> {
-    pub(crate) async fn join(self) -> Result<Log, JoinError> {
-        loop {
-            let (log, newest) = self.follow().await?;
-            match self.catch_up(&log, newest).await {
-                Ok(CaughtUp::Yes) => return Ok(log),
-                Ok(CaughtUp::Outrun) => log.close().await,
-                Err(error) => {
-                    log.close().await;
-                    return Err(error);
-                }
-            }
+    /// The log, when the view has caught up; nothing when the engine outran it, so that one must begin again.
+    pub(crate) async fn join(self) -> Result<Option<Log>, JoinError> {
+        let (log, newest) = self.follow().await?;
+        let caught_up = self.catch_up(&log, newest).await;
+        if matches!(caught_up, Ok(CaughtUp::Yes)) {
+            return Ok(Some(log));
         }
+        log.close().await;
+        caught_up.map(|_| None)
     }
 
     /// Opens a log that follows the engine, and says how far it must come.

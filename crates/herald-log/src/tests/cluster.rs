@@ -9,15 +9,19 @@ use super::*;
 use crate::order::{Position, join::Joining, memory::MemoryEngine};
 
 pub(super) async fn try_join(engine: &MemoryEngine, disk: &MemoryDisk) -> Result<Log, JoinError> {
-    let joining = Joining {
-        disk: Arc::new(disk.clone()),
-        engine: Arc::new(engine.clone()),
-        view_settings: ViewSettings::default(),
-        settings: LogSettings { retention: None },
-        own_clock: Arc::new(|| 0),
-        progress: Progress::default(),
-    };
-    joining.join().await
+    loop {
+        let joining = Joining {
+            disk: Arc::new(disk.clone()),
+            engine: Arc::new(engine.clone()),
+            view_settings: ViewSettings::default(),
+            settings: LogSettings { retention: None },
+            own_clock: Arc::new(|| 0),
+            progress: Progress::default(),
+        };
+        if let Some(log) = joining.join().await? {
+            return Ok(log);
+        }
+    }
 }
 
 pub(super) async fn join(engine: &MemoryEngine) -> Log {
@@ -311,15 +315,19 @@ async fn a_copy_that_is_outrun_before_it_has_caught_up_is_begun_again() {
     for _ in 0..3 {
         append_one(&log, draft(None, 1)).await.unwrap();
     }
-    let disk = MemoryDisk::default();
-    try_join(&engine.another(), &disk).await.unwrap().close().await;
+    // A real one, which is given back and taken again.
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, progress) = (LogSettings { retention: None }, Progress::default());
+    let join_in = || Log::join(dir.path(), settings, engine.another(), &progress);
+    join_in().await.unwrap().close().await;
     for _ in 0..3 {
         append_one(&log, draft(None, 1)).await.unwrap();
     }
     log.0.sequencer.trim(Offset::new(6).unwrap()).await;
     engine.log.state().forgets_next = 5;
-    let late = try_join(&engine.another(), &disk).await.unwrap();
+    let late = join_in().await.unwrap();
     assert_eq!((late.trim_point().get(), late.tail().get()), (6, 6));
+    assert!(matches!(Log::open(dir.path(), settings), Err(OpenError::InUse { .. })));
     let appended = append_one(&late, draft(None, 1)).await.unwrap();
     assert_eq!(appended.offset.get(), 7);
 }

@@ -173,7 +173,8 @@ impl Replica {
             let leader = leaders();
             let answered = self.world.judge().answered_up_to;
             match joining.join().await {
-                Ok(log) => {
+                Ok(None) => self.world.tell(|| format!("replica {}: is outrun", self.number)),
+                Ok(Some(log)) => {
                     let tail = log.tail().get();
                     self.world.tell(|| format!("replica {}: ready at {tail}", self.number));
                     // What was shown between two leaders may have been less.
