@@ -16,19 +16,19 @@ const GIB: f64 = KIB * KIB * KIB;
 #[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
 pub struct Costs {
     /// What the engine needs for a batch, however small, in microseconds
-    #[arg(long, default_value_t = 2400.0)]
+    #[arg(long, default_value_t = 3400.0)]
     pub commit: f64,
     /// And for each KiB of it
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 7.6)]
     pub commit_kib: f64,
     /// Bytes of a notification in a batch
     #[arg(long, default_value_t = 373.0)]
     pub record_bytes: f64,
     /// What a replica needs to take a batch into its view, however small, in microseconds of one core
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 200.0)]
     pub apply: f64,
     /// And for each notification of it
-    #[arg(long, default_value_t = 3.5)]
+    #[arg(long, default_value_t = 1.2)]
     pub apply_record: f64,
     /// CPU of taking a draft, on the replica that is asked, in microseconds
     #[arg(long, default_value_t = 17.2)]
