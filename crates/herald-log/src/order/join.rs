@@ -166,12 +166,17 @@ impl<E: Engine> Joining<E> {
     /// The log, when the view has caught up; nothing when the engine outran it, so that one must begin again.
     pub(crate) async fn join(self) -> Result<Option<Log>, JoinError> {
         let (log, newest) = self.follow().await?;
-        let caught_up = self.catch_up(&log, newest).await;
-        if matches!(caught_up, Ok(CaughtUp::Yes)) {
-            return Ok(Some(log));
+        match self.catch_up(&log, newest).await {
+            Ok(CaughtUp::Yes) => Ok(Some(log)),
+            Ok(CaughtUp::Outrun) => {
+                log.close().await;
+                Ok(None)
+            }
+            Err(error) => {
+                log.close().await;
+                Err(error)
+            }
         }
-        log.close().await;
-        caught_up.map(|_| None)
     }
 
     /// Opens a log that follows the engine, and says how far it must come.

@@ -27,7 +27,7 @@ use self::turns::Turns;
 use super::{
     Order, OrderError, Position,
     condition::Shared,
-    engine::{AppendFailure, Engine, Entry, Followed, Identity, Place},
+    engine::{AppendFailure, Engine, EngineError, Entry, Followed, Identity, Place},
 };
 use crate::{
     frame::{Batch, Frame, Header, link},
@@ -221,24 +221,10 @@ impl<E: Engine> Replicated<E> {
     /// Looks whether a batch that was repeated stands behind the one that it was made for. It may have waited while the engine's
     /// log became shorter and went on with others, and an engine that goes by positions alone takes it then.
     async fn stands_right(&self, own: &Own) {
-        let Place { position, batch_id } = own.entry.after;
-        if position == Position(0) {
-            return;
-        }
         for _ in 0..READS_MAX {
-            match self.engine.read(position).await {
-                Ok(Some(bytes)) => {
-                    let before = Header::of_frame(&bytes, self.identity.salt);
-                    if before.is_ok_and(|before| before.batch_id != batch_id) {
-                        self.shared.refuse(&format!(
-                            "the engine has another batch at position {position} than this replica: it has lost what it had \
-                             acknowledged, and went on. {WHAT_TO_DO}"
-                        ));
-                    }
-                    return;
-                }
-                // It has aged out, so that nothing came in its place.
+            match other_batch(&*self.engine, own.entry.after, self.identity.salt).await {
                 Ok(None) => return,
+                Ok(Some(what)) => return self.shared.refuse(&format!("{what}. {WHAT_TO_DO}")),
                 Err(error) => {
                     tracing::debug!(error = with_causes(&error), "a batch could not be read");
                     sleep(RETRY_WAIT).await;
@@ -446,6 +432,27 @@ async fn append_trusting<E: Engine>(
         sleep(RETRY_WAIT).await;
     }
     engine.append(entry).await
+}
+
+/// What is wrong when the engine has another batch in the place of one that was there. Nothing, when that has aged out.
+pub(crate) async fn other_batch<E: Engine>(
+    engine: &E,
+    was: Place,
+    salt: u64,
+) -> Result<Option<String>, EngineError> {
+    let position = was.position;
+    if position == Position(0) {
+        return Ok(None);
+    }
+    let Some(bytes) = engine.read(position).await? else { return Ok(None) };
+    let is_other =
+        Header::of_frame(&bytes, salt).is_ok_and(|header| header.batch_id != was.batch_id);
+    Ok(is_other.then(|| {
+        format!(
+            "the engine has another batch at position {position} than this replica: it has lost what it had acknowledged, \
+             and went on"
+        )
+    }))
 }
 
 /// The next thing that was followed. The follower ends only with the replica.

@@ -174,7 +174,7 @@ impl Starting {
                 }
                 () = is_outrun(&lifecycle), if !opening && !outrun => {
                     outrun = true;
-                    warn!("the log has left this replica behind: stopping, so that it is started again");
+                    warn!("stopping, so that this replica is started again");
                     lifecycle.stop();
                 }
             }

@@ -8,13 +8,13 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::WHAT_TO_DO;
+use super::{WHAT_TO_DO, other_batch};
 use crate::{
     frame::Header,
     order::{
         Position,
         condition::Shared,
-        engine::{Engine, EngineError, Follow as _, Followed, Identity, Look, SILENCE_MAX},
+        engine::{Engine, EngineError, Follow as _, Followed, Identity, Look, Place, SILENCE_MAX},
     },
     surroundings,
     view::{Newest, View},
@@ -44,7 +44,7 @@ pub(crate) struct Follower<E> {
     pub(crate) kept_ms: Option<u64>,
     /// The newest batch that has come to be followed. When following begins again the engine must still have it; the view's
     /// newest may by then be one that was stored behind another.
-    pub(crate) followed: Option<Newest>,
+    pub(crate) followed: Option<Place>,
     pub(crate) to: mpsc::Sender<Followed>,
 }
 
@@ -174,7 +174,7 @@ impl<E: Engine> Follower<E> {
 
     /// Looks whether the engine keeps the log that the view is a copy of, and all of it that the view has not. Comes back
     /// when it does, and until then says that it does not. It must still have `doubted`, too, unless that has aged out.
-    async fn check(&mut self, mut doubted: Option<Newest>) -> Result<Look, Ended> {
+    async fn check(&mut self, mut doubted: Option<Place>) -> Result<Look, Ended> {
         let mut looks = 0;
         loop {
             // Before the look: what is appended meanwhile is not missed by it.
@@ -188,7 +188,7 @@ impl<E: Engine> Follower<E> {
                     let reached = held.position.max(followed);
                     let mut suspicion = self.suspicion(&look, reached);
                     if suspicion.is_none() {
-                        let ends_alike = Some(held).filter(|held| held.position == look.newest);
+                        let ends_alike = place_of(held).filter(|held| held.position == look.newest);
                         let held = doubted.into_iter().chain(ends_alike);
                         suspicion = self.other_batch(held).await?;
                     }
@@ -203,7 +203,7 @@ impl<E: Engine> Follower<E> {
             looks += 1;
             self.shared.is_mute();
             self.shared.suspect();
-            doubted.get_or_insert(held);
+            doubted = doubted.or(place_of(held));
             // What one doubts may change: then as many looks have been taken, or more.
             if looks < suspicion.looks {
                 let what = suspicion.what;
@@ -224,18 +224,11 @@ impl<E: Engine> Follower<E> {
     /// followed would tell.
     async fn other_batch(
         &self,
-        held: impl Iterator<Item = Newest>,
+        held: impl Iterator<Item = Place>,
     ) -> Result<Option<Suspicion>, EngineError> {
-        for Newest { position, batch_id } in held {
-            let Some(batch_id) = batch_id.filter(|_| position > Position(0)) else { continue };
-            // What has aged out meanwhile cannot be asked.
-            let Some(bytes) = self.engine.read(position).await? else { continue };
-            let header = Header::of_frame(&bytes, self.identity.salt);
-            if header.is_ok_and(|header| header.batch_id != batch_id) {
-                return Ok(Some(Suspicion::now(format!(
-                    "the engine has another batch at position {position} than this replica: it has lost what it had \
-                     acknowledged, and went on"
-                ))));
+        for place in held {
+            if let Some(what) = other_batch(&*self.engine, place, self.identity.salt).await? {
+                return Ok(Some(Suspicion::now(what)));
             }
         }
         Ok(None)
@@ -303,6 +296,11 @@ impl<E: Engine> Follower<E> {
     }
 }
 
+/// The view's newest batch, where it is known which one that is.
+fn place_of(newest: Newest) -> Option<Place> {
+    newest.batch_id.map(|batch_id| Place { position: newest.position, batch_id })
+}
+
 /// Hands on what comes, and notes whether anything did and which batch was the newest.
 async fn receive<E: Engine>(
     mut follow: E::Follow,
@@ -310,7 +308,7 @@ async fn receive<E: Engine>(
     shared: Arc<Shared>,
     salt: u64,
     has_followed: &mut bool,
-    newest: &mut Option<Newest>,
+    newest: &mut Option<Place>,
 ) -> Ended {
     loop {
         let page = match timeout(SILENCE_MAX, follow.next()).await {
@@ -322,7 +320,7 @@ async fn receive<E: Engine>(
         if let Some((position, bytes)) = page.batches.last()
             && let Ok(header) = Header::of_frame(bytes, salt)
         {
-            *newest = Some(Newest { position: *position, batch_id: Some(header.batch_id) });
+            *newest = Some(Place { position: *position, batch_id: header.batch_id });
         }
         shared.heard(page.newest);
         if to.send(page).await.is_err() {
